@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * volume - one space of block addresses over N bricks.
+ *
+ * Knows which brick holds which address (learned from list, kept by alloc and
+ * free, never stored), keeps a bounded cache of maps, owns the sessions and
+ * their lanes, remembers what was written and not persisted, and reconnects.
+ * It knows nothing of files, and not what kind of brick it talks to: a
+ * `struct backend` (backend.h) is libbrick or the simulated brick of the tests.
+ *
+ * Failure.  While a brick is away, calls wait, up to options.timeo_ms, and are
+ * then sent again; what cannot be known (the outcome of an alloc or free) is
+ * looked up by list under the superblock's exclusive map.  When a brick stays
+ * away, or comes back with another loss_epoch while data was placed on it and not
+ * persisted, or a persist fails, or the fence says that the volume has another owner, the
+ * volume *latches*: vol_error() is negative for ever, vol_persist(), vol_commit(), vol_alloc() and
+ * vol_release() fail with it; reads go on where they can (not after the fence).
+ *
+ * Threads: every function from vol_read_on() on, from any thread.  Nothing blocks
+ * under a lock that another address's I/O needs.
+ */
+#ifndef BRICKFS_VOLUME_H
+#define BRICKFS_VOLUME_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "backend.h"
+
+#define VOL_BLOCK_SHIFT 21
+#define VOL_BLOCK_SIZE (1ull << VOL_BLOCK_SHIFT)
+#define VOL_BRICKS_MAX 64
+
+struct volume;
+
+struct vol_options {
+	const struct backend *backend;
+	void *backend_context;
+	unsigned lanes;		/* of each brick, 0: 4 */
+	unsigned maps;		/* blocks mapped at once on each brick, 0: as granted; the smaller of both */
+	unsigned timeo_ms;	/* how long a brick may be away, 0: 60000 */
+	uint64_t private_addr;	/* the one address that every brick has a block of its own under (the superblock) */
+	const char *name;	/* shown to people at the brick; NULL: the backend's default */
+};
+
+/*
+ * Error text: every function that returns a negative errno for a reason that a
+ * person can act on (connect, lock, list, a latch) leaves a sentence here.
+ */
+const char *vol_text(struct volume *vol);
+
+int vol_new(struct volume **vol, const struct vol_options *options);
+/* Ends everything: what is dirty is not persisted (call vol_persist() first), maps go CLEAN where they are. */
+void vol_delete(struct volume *vol);
+
+/* Opens a session. *brick is its index, also with -EEXIST: a brick of that UUID is connected already. */
+int vol_connect(struct volume *vol, const char *endpoint, unsigned *brick);
+unsigned vol_bricks(const struct volume *vol);
+const struct backend_info *vol_brick_info(const struct volume *vol, unsigned brick);
+const char *vol_brick_endpoint(const struct volume *vol, unsigned brick);
+
+/*
+ * Maps private_addr on every connected brick, in order of brick UUID: exclusive,
+ * or shared and read-only.  All or none.  -EBUSY: a holder that is alive (its keepalives
+ * are heard) has it, vol_text() says who; waits wait_ms, and beyond that for a lease to run out,
+ * for one that is being released or is not heard.  -ENOENT: a brick has no such block.
+ */
+int vol_lock(struct volume *vol, bool exclusive, unsigned wait_ms);
+void vol_unlock(struct volume *vol);
+
+/*
+ * After a lost session is opened again, private_addr is mapped first, its first
+ * 2 * 4096 bytes at offsets 0 and 4096 are read, and the fence decides: 0, or the
+ * volume latches with -ESTALE.  Without a fence the volume is never reconnected (-EIO).
+ */
+typedef int (*vol_fence)(void *arg, const uint8_t uuid[16], const void *page0, const void *page1);
+void vol_set_fence(struct volume *vol, vol_fence fence, void *arg);
+
+/*
+ * Lists every brick, and notices a change under way.  An address other than private_addr
+ * on two bricks is damage (-EUCLEAN, vol_text() names it): *duplicates counts them; the
+ * map then has the one of the lower brick index.
+ */
+int vol_list(struct volume *vol, uint64_t *duplicates);
+
+uint64_t vol_capacity(const struct volume *vol);	/* blocks, all bricks */
+uint64_t vol_free_blocks(const struct volume *vol);	/* blocks not allocated, by our own count */
+bool vol_has(struct volume *vol, uint64_t addr);
+uint64_t vol_count(struct volume *vol, uint64_t addr, uint64_t blocks);	/* existing ones of so many from addr on */
+bool vol_next(struct volume *vol, uint64_t from, uint64_t *addr);	/* first existing address >= from */
+int vol_where(struct volume *vol, uint64_t addr);	/* brick index, or -ENOENT */
+
+/* I/O on private_addr of one brick, with it mapped by vol_lock(). write persists before it returns. */
+int vol_read_on(struct volume *vol, unsigned brick, uint32_t offset, void *buffer, uint32_t length);
+int vol_write_on(struct volume *vol, unsigned brick, uint32_t offset, const void *buffer, uint32_t length);
+/* mkfs: private_addr comes to life on that brick (-EEXIST is fine). */
+int vol_alloc_on(struct volume *vol, unsigned brick);
+/* mkfs -f: frees every block of the volume but private_addr. */
+int vol_release_all(struct volume *vol);
+
+/*
+ * alloc: all or nothing; striped over the bricks by block number, elsewhere when
+ * a brick is full.  -ENOSPC.  Blocks read as zeroes.  release: all; a block that is
+ * not there is no error.  Both take any number and batch; both are durable when they return 0.
+ */
+int vol_alloc(struct volume *vol, const uint64_t *addrs, size_t n);
+int vol_release(struct volume *vol, const uint64_t *addrs, size_t n);
+
+struct vol_io {
+	uint64_t addr;		/* first byte; the range lies in one block */
+	void *buffer;		/* not written to when write is set */
+	uint32_t length;	/* bytes */
+	bool write;
+};
+
+/* Does all of them at once (order among them is undefined) and waits for all: 0, or the first error. -ENOENT: no such block. */
+int vol_io(struct volume *vol, const struct vol_io *ios, size_t n);
+/* Writes, with a persist of exactly those ranges behind them: durable when it returns 0. For the log. */
+int vol_commit(struct volume *vol, const struct vol_io *ios, size_t n);
+/* Every write that vol_io() had completed when this was called is durable when it returns 0. */
+int vol_persist(struct volume *vol);
+/* True if some write is not known durable. */
+bool vol_dirty(struct volume *vol);
+/* 0, or the negative errno with which the volume latched. */
+int vol_error(const struct volume *vol);
+/* Latches from outside (a test, or a log that failed). The first one stays. */
+void vol_fail(struct volume *vol, int error, const char *text);
+
+#endif

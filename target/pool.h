@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * pool - a brick's store: 2 MiB slots in a file or device, and one 8-byte slot
+ * word for each, which says whose block it holds.
+ *
+ * The slot word is block number (43 bits), state, and a 16-bit check over (ID,
+ * state, slot, pool UUID); it is written with one atomic, persisted store, and
+ * that store is the commit point of alloc and of free.  The order of a slot's
+ * life: LIVE -> maps gone -> FREE_DIRTY persisted -> zeroes persisted ->
+ * FREE_ZERO -> LIVE.  Slot words stand in one table per chunk, so that a pool
+ * can grow.  Two slots with one ID, or a bad check, are damage: pool_open()
+ * refuses and names the file, the slot and the fault; nothing is guessed.
+ *
+ * A failed write-back (msync) latches: pool_persist(), pool_take() and
+ * pool_release() fail with -EIO until the pool is opened again.
+ *
+ * Threads: everything but create, grow, open and close may be called from any
+ * thread.  Messages for people go through report().
+ */
+#ifndef TARGET_POOL_H
+#define TARGET_POOL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define POOL_SLOT_SHIFT 21
+#define POOL_SLOT_SIZE (1ull << POOL_SLOT_SHIFT)
+
+struct pool;
+
+/* size: bytes of blocks to export, rounded up to whole slots (headers and tables come on top). -EEXIST, -ENOSPC, ... */
+int pool_create(const char *path, uint64_t size);
+/* Enlarges the pool to export size bytes in all, preallocated. Not while it is served (-EBUSY). */
+int pool_grow(const char *path, uint64_t size);
+
+/*
+ * Opens, locks and checks the pool; SIGBUS in its mapping turns into -EIO and
+ * latches.  fault: the loss epoch is raised if the last close was not clean.
+ */
+int pool_open(struct pool **pool, const char *path, bool fault);
+/* Persists everything, records a clean end, unlocks. */
+void pool_close(struct pool *pool);
+
+const uint8_t *pool_uuid(const struct pool *pool);		/* 16 bytes */
+uint64_t pool_instance(const struct pool *pool);		/* raised and persisted at every open */
+uint64_t pool_loss_epoch(const struct pool *pool);
+uint32_t pool_slots(const struct pool *pool);
+uint32_t pool_free_slots(const struct pool *pool);
+uint32_t pool_zeroed_slots(const struct pool *pool);
+bool pool_failed(const struct pool *pool);
+const char *pool_path(const struct pool *pool);
+
+/* Calls fn for every live slot, in slot order; block is address >> 21.  Stops at the first non-zero return, and returns it. */
+int pool_each(const struct pool *pool, int (*fn)(void *arg, uint32_t slot, uint64_t block), void *arg);
+
+/*
+ * Gives the block a zeroed slot, and returns when that is durable.  May zero a
+ * slot itself when the background has none ready (slow).  -ENOSPC, -EIO.
+ */
+int pool_take(struct pool *pool, uint64_t block, uint32_t *slot);
+/* Takes the slot back, and returns when that is durable; zeroing follows in the background. */
+int pool_release(struct pool *pool, uint32_t slot);
+
+/* Where a slot lies: in this process, and in the pool's file. */
+void *pool_address(const struct pool *pool, uint32_t slot);
+uint64_t pool_offset(const struct pool *pool, uint32_t slot);
+int pool_fd(const struct pool *pool);
+
+/* Bytes [offset, offset + length) of the slot are in the persistence domain when this returns 0. */
+int pool_persist(struct pool *pool, uint32_t slot, uint32_t offset, uint32_t length);
+
+/*
+ * memcpy and memset into or out of pool memory that survive a failing device:
+ * -EIO instead of SIGBUS.  Only for one direction at a time; either pointer may be in the pool.
+ */
+int pool_copy(void *to, const void *from, size_t length);
+
+#endif

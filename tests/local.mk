@@ -1,0 +1,3 @@
+include tests/unit/local.mk
+include tests/crash/local.mk
+include tests/functional/local.mk
