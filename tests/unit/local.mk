@@ -1,0 +1,3 @@
+include tests/unit/common.mk
+include tests/unit/target.mk
+include tests/unit/core.mk
