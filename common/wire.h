@@ -7,8 +7,12 @@
  * little endian.  Encoders write into a caller's buffer of WIRE_MSG_MAX bytes
  * and return the length of the whole message; decoders take exactly the bytes
  * of one message and return 0, or -EPROTO for anything that is not well formed:
- * too short, too long, a count that does not fit, a string without its end.
- * A decoder never reads beyond what it was given and never allocates.
+ * too short, too long, a count that does not fit, a string without its end or
+ * with bytes that are not printable ASCII, reserved bytes that are not zero, an
+ * entry with unknown flags, a header with flags or a status (look at those, with
+ * wire_get_header(), first: a reply with a status has no body).
+ * A decoder never reads beyond what it was given and never allocates.  An encoder
+ * returns 0 for a batch with no entries or too many.  Text is made printable.
  *
  * A connection: preamble -> preamble reply -> messages.  Every message begins
  * with the 16 byte header below.  A reply has the type of its request with
@@ -34,6 +38,8 @@
 #define WIRE_NAME_MAX		64		/* a client's description of itself, with its NUL */
 #define WIRE_TOKEN_SIZE		16
 #define WIRE_UUID_SIZE		16
+
+#define WIRE_FDS_MAX		16		/* local: descriptors passed in all */
 
 #define WIRE_BLOCK_SHIFT	21
 #define WIRE_BLOCK_SIZE		(1ull << WIRE_BLOCK_SHIFT)
@@ -120,7 +126,7 @@ struct wire_hello_reply {
 	uint16_t lanes;		/* granted */
 	uint16_t depth;		/* granted, for each lane */
 	uint32_t lease_ms;
-	uint32_t fds;		/* local: descriptors passed with this reply */
+	uint32_t fds;		/* local: descriptors passed with this reply, at most WIRE_FDS_MAX */
 	uint8_t method;		/* enum wire_persist_method */
 };
 
@@ -242,12 +248,15 @@ int wire_get_preamble(const uint8_t *buf, size_t len, struct wire_preamble *p);
 void wire_put_preamble_reply(uint8_t *buf, const struct wire_preamble_reply *r);
 int wire_get_preamble_reply(const uint8_t *buf, size_t len, struct wire_preamble_reply *r);
 
-/* The header.  get checks length: 16 .. WIRE_MSG_MAX, or for READ and WRITE .. WIRE_RW_FIXED + WIRE_DATA_MAX. */
+/*
+ * The header; bytes behind it are ignored.  get checks length: 16 .. WIRE_MSG_MAX, for a WRITE request ..
+ * WIRE_RW_FIXED + WIRE_DATA_MAX, for a READ reply .. WIRE_HEADER_SIZE + WIRE_DATA_MAX.
+ */
 void wire_put_header(uint8_t *buf, const struct wire_header *h);
 int wire_get_header(const uint8_t *buf, size_t len, struct wire_header *h);
 
 /* Messages without a body: KEEPALIVE, STAT (request), BYE, and every reply that is only a status. */
-size_t wire_put_plain(uint8_t *buf, uint16_t type, uint32_t id, int error);
+size_t wire_put_plain(uint8_t *buf, uint16_t type, uint32_t id, int error);	/* error: 0 or negative errno */
 
 size_t wire_put_hello(uint8_t *buf, uint32_t id, const struct wire_hello *m);
 int wire_get_hello(const uint8_t *msg, size_t len, struct wire_hello *m);
@@ -258,7 +267,7 @@ int wire_get_hello_reply(const uint8_t *msg, size_t len, struct wire_hello_reply
 size_t wire_put_addrs(uint8_t *buf, uint16_t type, uint32_t id, const uint64_t *addrs, size_t n);
 int wire_get_addrs(const uint8_t *msg, size_t len, uint64_t *addrs, size_t *n);
 
-/* Replies of ALLOC, FREE, UNMAP, PERSIST: a status for each entry. */
+/* Replies of ALLOC, FREE, UNMAP, PERSIST: a status for each entry.  type: of the request (WIRE_REPLY is added). */
 size_t wire_put_statuses(uint8_t *buf, uint16_t type, uint32_t id, const uint32_t *status, size_t n);
 int wire_get_statuses(const uint8_t *msg, size_t len, uint32_t *status, size_t *n);
 
@@ -274,14 +283,17 @@ int wire_get_ranges(const uint8_t *msg, size_t len, struct wire_range *r, size_t
 
 size_t wire_put_list(uint8_t *buf, uint32_t id, const struct wire_list *m);
 int wire_get_list(const uint8_t *msg, size_t len, struct wire_list *m);
-/* The decoder also checks that extents are sorted, not empty, aligned, do not overlap or wrap. */
+/*
+ * The decoder also checks that extents are sorted, not empty, aligned, do not overlap
+ * or wrap, and that next lies behind them when there is more.
+ */
 size_t wire_put_list_reply(uint8_t *buf, uint32_t id, const struct wire_list_reply *m);
 int wire_get_list_reply(const uint8_t *msg, size_t len, struct wire_list_reply *m);
 
 size_t wire_put_stat_reply(uint8_t *buf, uint32_t id, const struct wire_stat_reply *m);
 int wire_get_stat_reply(const uint8_t *msg, size_t len, struct wire_stat_reply *m);
 
-/* SESSIONS, WHO (from: the address), REVOKE (from: the session's number). */
+/* SESSIONS, WHO (from: the address), REVOKE (from: the session's number).  Reply: WIRE_REPLY is added to type. */
 size_t wire_put_sessions(uint8_t *buf, uint16_t type, uint32_t id, const struct wire_sessions *m);
 int wire_get_sessions(const uint8_t *msg, size_t len, struct wire_sessions *m);
 size_t wire_put_sessions_reply(uint8_t *buf, uint16_t type, uint32_t id, const struct wire_sessions_reply *m);
