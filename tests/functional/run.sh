@@ -1,0 +1,203 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# run.sh TEST-TRANSPORT[-BRICKS[-mapsN]]... - runs functional tests, each in one combination.
+#
+# tree-tcp-3-maps8 is tests/functional/tree.sh over three bricks on tcp://, each granting 8 maps.
+# TRANSPORT is tcp or unix; BRICKS is 1 when left out.  From make check, or by hand in a build directory:
+#
+#   make && bash ../tests/functional/run.sh tree-tcp-3 posix-unix
+#
+# A test is a script that sources lib.sh.  Around it, this driver makes a scratch directory, ends the test when it
+# takes longer than LIMIT seconds, ends every process of the test and every mount of it afterwards, however it went, and
+# reads what the daemons said: a line with BUG, assert, sanitizer or leak fails the test.
+#
+# Environment: FULL=1 full sizes; BRICK_TESTS="NAME..." leaves all others out; KEEP=1 keeps the scratch directory;
+# BUILD and SRC, where the build and the source are; SCRATCH, where scratch directories are made.
+# Exit status as automake wants it: 0 passed, 77 skipped, 1 failed.
+set -u
+
+here=$(cd "$(dirname "$0")" && pwd) || exit 1
+export SRC=${SRC:-$(cd "$here/../.." && pwd)} BUILD=${BUILD:-$PWD}
+export FULL=${FULL-}
+LIMIT=${LIMIT:-$([ -n "$FULL" ] && echo 3600 || echo 600)}
+
+room_mib() {
+	df -BM --output=avail "$1" 2>/dev/null | tail -n 1 | tr -dc 0-9
+}
+
+# Memory is the kinder place for scratch pools, where there is enough of it.
+scratch() {
+	if [ -n "${SCRATCH-}" ]; then
+		echo "$SCRATCH"
+	elif [ "$(stat -f -c %T /dev/shm 2>/dev/null)" = tmpfs ] && [ "$(room_mib /dev/shm)" -ge 6000 ] &&
+		[ "$(awk '/^MemAvailable:/ { print int($2 / 1024) }' /proc/meminfo)" -ge 6000 ]; then
+		echo /dev/shm
+	else
+		echo "${TMPDIR:-/tmp}"
+	fi
+}
+
+# The processes that carry this test's mark in their environment, itself and this driver left out.
+marked() {
+	local dir pid
+	for dir in /proc/[0-9]*; do
+		pid=${dir#/proc/}
+		[ "$pid" = $$ ] && continue
+		tr '\0' '\n' <"$dir/environ" 2>/dev/null | grep -qxF "BRICK_TEST_DIR=$T" && echo "$pid"
+	done 2>/dev/null
+}
+
+mounts() {
+	awk -v dir="$T/" 'index($5, dir) == 1 { print $5 }' /proc/self/mountinfo | sort -r
+}
+
+# First the filesystems' processes die, so that nothing hangs in a dead mount; then all others.
+clean_up() {
+	local pid dir tries
+	for tries in 1 2 3; do
+		for pid in $(marked); do
+			case $(cat "/proc/$pid/comm" 2>/dev/null) in
+			*brickfs) kill -9 "$pid" 2>/dev/null ;;
+			esac
+		done
+		for dir in $(mounts); do
+			umount -l "$dir" 2>/dev/null
+		done
+		for pid in $(marked); do
+			kill -9 "$pid" 2>/dev/null
+		done
+		sleep 0.1
+		[ -z "$(marked)$(mounts)" ] && break
+	done
+	if [ -n "$(mounts)" ]; then
+		echo "run.sh: these mounts could not be ended: $(mounts)"
+		return 1
+	fi
+	cd / || return
+	[ -n "${KEEP-}" ] || rm -rf --one-file-system "$T"
+}
+
+# What the daemons said, and what sanitizers wrote beside them.
+check_logs() {
+	local bad
+	bad=$(grep -aniE '\bBUG\b|assert|sanitizer|leak|runtime error:' "$T"/log/* 2>/dev/null | head -n 40)
+	[ -z "$bad" ] && return 0
+	echo "--- the daemons said:"
+	echo "$bad"
+	return 1
+}
+
+show_logs() {
+	local file
+	for file in "$T"/log/*; do
+		[ -s "$file" ] || continue
+		echo "--- $(basename "$file"), its end:"
+		tail -n 25 "$file"
+	done
+}
+
+run_one() {
+	local name=$1 word words status=0 pid watcher
+	IFS=- read -r -a words <<<"$name"
+	TEST=${words[0]} TRANSPORT=tcp BRICKS=1 MAPS=
+	for word in "${words[@]:1}"; do
+		case $word in
+		tcp | unix) TRANSPORT=$word ;;
+		[1-9]) BRICKS=$word ;;
+		maps*) MAPS=${word#maps} ;;
+		*)
+			echo "run.sh: $name: what is \"$word\"?"
+			return 99
+			;;
+		esac
+	done
+	if [ ! -f "$here/$TEST.sh" ]; then
+		echo "run.sh: no test $here/$TEST.sh"
+		return 99
+	fi
+	case " ${BRICK_TESTS-$name} " in
+	*" $name "*) ;;
+	*)
+		echo "skipped: left out by BRICK_TESTS"
+		return 77
+		;;
+	esac
+	sed -n 's/^# Shows: /'"$name"': /p' "$here/$TEST.sh"
+	if [ "$(id -u)" != 0 ]; then
+		echo "skipped: needs root, to mount"
+		return 77
+	fi
+	if ! [ -c /dev/fuse ] || ! (: <>/dev/fuse) 2>/dev/null; then
+		echo "skipped: needs /dev/fuse"
+		return 77
+	fi
+	T=$(mktemp -d "$(scratch)/brickfs-$TEST.XXXXXX") || return 99
+	trap 'clean_up; exit 1' INT TERM HUP
+	chmod 755 "$T"
+	mkdir -p "$T/log" "$T/pool" "$T/state"
+	export T TEST TRANSPORT BRICKS MAPS
+	export PATH=$BUILD/target:$BUILD/brickfs:$BUILD/common:$PATH
+	export ASAN_OPTIONS="log_path=$T/log/asan:${ASAN_OPTIONS-}" UBSAN_OPTIONS="print_stacktrace=1:${UBSAN_OPTIONS-}"
+	export TSAN_OPTIONS="log_path=$T/log/tsan:${TSAN_OPTIONS-}"
+
+	BRICK_TEST_DIR=$T bash "$here/$TEST.sh" </dev/null &
+	pid=$!
+	(
+		sleep "$LIMIT" &
+		trap 'kill $! 2>/dev/null' TERM
+		wait $! || exit
+		echo "run.sh: $name has not ended after $LIMIT seconds; waiting are:"
+		for pid in $(marked); do
+			echo "    $pid $(cat "/proc/$pid/comm" "/proc/$pid/wchan" 2>/dev/null | tr '\n' ' ')"
+		done
+		: >"$T/state/late"
+		for pid in $(marked); do
+			case $(cat "/proc/$pid/comm" 2>/dev/null) in
+			*brickfs) kill -9 "$pid" ;;
+			esac
+		done
+		for pid in $(marked); do
+			kill -9 "$pid" 2>/dev/null
+		done
+	) &
+	watcher=$!
+	wait $pid
+	status=$?
+	kill $watcher 2>/dev/null
+	wait $watcher 2>/dev/null
+	[ -e "$T/state/late" ] && status=1
+	[ $status = 77 ] || check_logs || status=1
+	[ $status = 0 ] || [ $status = 77 ] || show_logs
+	clean_up || status=1
+	case $status in
+	0) echo "$name: passed" ;;
+	77) ;;
+	*)
+		echo "$name: FAILED with status $status"
+		status=1
+		;;
+	esac
+	return $status
+}
+
+[ $# -gt 0 ] || {
+	sed -n '4,20s/^# \{0,1\}//p' "$0"
+	exit 2
+}
+for tool in brickfs/brickfs target/brickd; do
+	[ -x "$BUILD/$tool" ] || {
+		echo "run.sh: $BUILD/$tool is not built; run me in a build directory, or set BUILD"
+		exit 99
+	}
+done
+worst=0
+for name; do
+	(run_one "$(basename "$name" .run)")
+	status=$?
+	if [ $# = 1 ]; then
+		exit $status
+	fi
+	[ $status = 0 ] || [ $status = 77 ] || worst=1
+done
+exit $worst
