@@ -1,8 +1,28 @@
-# brickd, the target.
-sbin_PROGRAMS += target/brickd
-target_brickd_SOURCES = \
+# brickd, the target.  Everything but main.c is a library, so that the unit tests reach it.
+
+# The store: pool, idmap, tier.
+noinst_LTLIBRARIES += target/libstore.la
+target_libstore_la_SOURCES = \
 	target/pool.h target/pool.c \
 	target/idmap.h target/idmap.c \
 	target/tier.h target/tier.c
-target_brickd_CPPFLAGS = $(AM_CPPFLAGS) $(PMEM2_CFLAGS)
-target_brickd_LDADD = common/libcommon.la $(PMEM2_LIBS)
+target_libstore_la_CPPFLAGS = $(AM_CPPFLAGS) $(PMEM2_CFLAGS)
+target_libstore_la_LIBADD = common/libcommon.la $(PMEM2_LIBS)
+
+# The server: listeners, lanes, sessions, calls.
+noinst_LTLIBRARIES += target/libserver.la
+target_libserver_la_SOURCES = \
+	target/table.h target/table.c \
+	target/stats.h target/stats.c \
+	target/stream.h target/stream.c \
+	target/listener.h target/listener.c target/listener_tcp.c target/listener_local.c \
+	target/worker.h target/worker.c \
+	target/server.h target/server.c \
+	target/session.c target/locks.c target/calls.c target/lane.c target/data.c
+target_libserver_la_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/target
+target_libserver_la_LIBADD = target/libstore.la
+
+sbin_PROGRAMS += target/brickd
+target_brickd_SOURCES = target/main.c target/notify.h target/notify.c
+target_brickd_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/target
+target_brickd_LDADD = target/libserver.la
