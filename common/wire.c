@@ -855,7 +855,9 @@ size_t wire_put_notice(uint8_t *buf, const struct wire_notice *m)
 int wire_get_notice(const uint8_t *msg, size_t len, struct wire_notice *m)
 {
 	struct get g = get_typed(msg, len, WIRE_NOTICE);
+	struct wire_header h = {0};
 
+	get_need(&g, !wire_get_header(msg, len, &h) && !h.id);
 	m->kind = get_u32(&g);
 	get_zeroes(&g, 4);
 	m->arg = get_u64(&g);

@@ -1,0 +1,11 @@
+# Unit tests of common/.
+check_PROGRAMS += tests/unit/test_wire tests/unit/test_endpoint
+TESTS += tests/unit/test_wire tests/unit/test_endpoint
+
+tests_unit_test_wire_SOURCES = tests/unit/test_wire.c tests/fuzz/wire_cases.h tests/fuzz/wire_cases.c
+tests_unit_test_wire_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_unit_test_wire_LDADD = common/libcommon.la $(CHECK_LIBS)
+
+tests_unit_test_endpoint_SOURCES = tests/unit/test_endpoint.c
+tests_unit_test_endpoint_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_unit_test_endpoint_LDADD = common/libcommon.la $(CHECK_LIBS)
