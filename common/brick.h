@@ -121,7 +121,8 @@ void brick_buffer_unregister(struct brick_session *session, void *buffer);
  * the error that broke the lane.  Arrays and buffers must stay until completion.
  * Batches may have any number of entries; the library splits them.  status[i]
  * is 0 or a negative errno for each entry; the completion's status is 0 when
- * the request was carried out, whatever its entries say.
+ * the request was carried out, whatever its entries say.  Without a status array
+ * the first bad entry becomes the completion's status.
  */
 int brick_post_alloc(struct brick_lane *lane, const uint64_t *addrs, size_t n, int *status, uint64_t cookie);
 int brick_post_free(struct brick_lane *lane, const uint64_t *addrs, size_t n, int *status, uint64_t cookie);
@@ -148,11 +149,14 @@ struct brick_completion {
 
 /* Takes up to max completions without waiting; returns how many. */
 int brick_poll(struct brick_lane *lane, struct brick_completion *completions, int max);
-/* As brick_poll(), but waits until there is at least one, at most timeout_ms (-1: the session's timeout). -ETIME. */
+/* As brick_poll(), but waits until there is at least one, at most timeout_ms (-1: until a request in flight is answered or times out). -ETIME. */
 int brick_wait(struct brick_lane *lane, struct brick_completion *completions, int max, int timeout_ms);
-/* A descriptor that becomes readable when brick_poll() has work, once brick_arm() has been called. */
-int brick_fd(const struct brick_lane *lane);
-/* 0: armed, sleep on the descriptor; 1: there is work already, poll again. */
+/*
+ * A descriptor that becomes readable when brick_poll() has work (an answer, a request that is late), once
+ * brick_arm() has been called.  It stays the same until the lane is closed.  -EMFILE, ...
+ */
+int brick_fd(struct brick_lane *lane);
+/* 0: armed, sleep on the descriptor; 1: there is work already, poll again; negative: the lane is broken and nothing is left to poll. */
 int brick_arm(struct brick_lane *lane);
 /* Requests posted and not yet returned by brick_poll(). */
 unsigned brick_in_flight(const struct brick_lane *lane);

@@ -7,3 +7,17 @@ common_libcommon_la_SOURCES = \
 
 # libbrick, the initiator library.
 lib_LTLIBRARIES += common/libbrick.la
+common_libbrick_la_SOURCES = \
+	common/brick.h \
+	common/brick-error.h common/brick-error.c \
+	common/session.h common/session.c common/lane.c common/calls.c \
+	common/transport.h common/transport-tcp.c common/transport-local.c \
+	common/stream.h common/stream.c
+common_libbrick_la_LIBADD = common/libcommon.la $(PTHREAD_LIBS)
+# The soname stays at 0 while the version is 0.x: the interface may change with a release until verbs has shaped it.
+common_libbrick_la_LDFLAGS = $(AM_LDFLAGS) -version-info 0:0:0 -no-undefined \
+	-Wl,--version-script=$(top_srcdir)/common/libbrick.map
+common_libbrick_la_DEPENDENCIES = common/libcommon.la common/libbrick.map
+include_HEADERS += common/brick.h
+pkgconfig_DATA += common/brick.pc
+EXTRA_DIST += common/libbrick.map
