@@ -3,11 +3,14 @@
 # The store: pool, idmap, tier.
 noinst_LTLIBRARIES += target/libstore.la
 target_libstore_la_SOURCES = \
-	target/pool.h target/pool.c \
+	target/sigbus.h target/sigbus.c \
+	target/pool.h target/pool-internal.h target/pool-format.h target/pool-format.c \
+	target/pool-file.c target/pool-create.c target/pool-zero.c target/pool.c \
 	target/idmap.h target/idmap.c \
+	target/tier-track.h target/tier-track.c \
 	target/tier.h target/tier.c
-target_libstore_la_CPPFLAGS = $(AM_CPPFLAGS) $(PMEM2_CFLAGS)
-target_libstore_la_LIBADD = common/libcommon.la $(PMEM2_LIBS)
+target_libstore_la_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/target $(PMEM2_CFLAGS) $(XXHASH_CFLAGS)
+target_libstore_la_LIBADD = common/libcommon.la $(PMEM2_LIBS) $(XXHASH_LIBS)
 
 # The server: listeners, lanes, sessions, calls.
 noinst_LTLIBRARIES += target/libserver.la

@@ -21,6 +21,7 @@
 #define TARGET_POOL_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #define POOL_SLOT_SHIFT 21
@@ -34,36 +35,56 @@ int pool_create(const char *path, uint64_t size);
 int pool_grow(const char *path, uint64_t size);
 
 /*
- * Opens, locks and checks the pool; SIGBUS in its mapping turns into -EIO and
- * latches.  fault: the loss epoch is raised if the last close was not clean.
+ * Opens, locks and checks the pool, and says what is wrong with it: -EINVAL (not
+ * a pool), -ENOTSUP (another version, unknown features), -EUCLEAN (damaged or
+ * truncated), -EBUSY (another process has it), or what open(2) returns.
+ *
+ * SIGBUS in its mapping turns into -EIO inside pool_copy(), pool_fill() and the
+ * pool's own work, and latches; elsewhere it names the file and ends the process.
+ *
+ * The loss epoch is raised when bytes that were placed and not persisted may be
+ * gone: the last end was not clean, and the host was booted since, or this open
+ * or the last one is in fault mode; or a persist had failed.
  */
 int pool_open(struct pool **pool, const char *path, bool fault);
-/* Persists everything, records a clean end, unlocks. */
+/* Persists everything, records a clean end (not after a failure), unlocks. */
 void pool_close(struct pool *pool);
 
 const uint8_t *pool_uuid(const struct pool *pool);		/* 16 bytes */
 uint64_t pool_instance(const struct pool *pool);		/* raised and persisted at every open */
 uint64_t pool_loss_epoch(const struct pool *pool);
+bool pool_unclean(const struct pool *pool);			/* the end before this open was not clean */
 uint32_t pool_slots(const struct pool *pool);
-uint32_t pool_free_slots(const struct pool *pool);
-uint32_t pool_zeroed_slots(const struct pool *pool);
+/* Free in all (zeroed, waiting for it, or being zeroed); and ready at once. */
+uint32_t pool_free_slots(struct pool *pool);
+uint32_t pool_zeroed_slots(struct pool *pool);
 bool pool_failed(const struct pool *pool);
 const char *pool_path(const struct pool *pool);
 
 /* Calls fn for every live slot, in slot order; block is address >> 21.  Stops at the first non-zero return, and returns it. */
-int pool_each(const struct pool *pool, int (*fn)(void *arg, uint32_t slot, uint64_t block), void *arg);
+int pool_each(struct pool *pool, int (*fn)(void *arg, uint32_t slot, uint64_t block), void *arg);
 
 /*
  * Gives the block a zeroed slot, and returns when that is durable.  May zero a
  * slot itself when the background has none ready (slow).  -ENOSPC, -EIO.
  */
 int pool_take(struct pool *pool, uint64_t block, uint32_t *slot);
-/* Takes the slot back, and returns when that is durable; zeroing follows in the background. */
+/* Takes the slot back, and returns when that is durable; zeroing follows in the background. -EINVAL: it is not live. */
 int pool_release(struct pool *pool, uint32_t slot);
+/*
+ * The same for n at a time, with one sync for all whose slot words are
+ * neighbours: what a batch of alloc or free wants.  status[i]: 0 or a negative
+ * errno.  The slots of one batch must differ.  Returns 0, or -ENOMEM when
+ * nothing was done.
+ */
+int pool_take_many(struct pool *pool, const uint64_t *blocks, size_t n, uint32_t *slots, int *status);
+int pool_release_many(struct pool *pool, const uint32_t *slots, size_t n, int *status);
 
-/* Where a slot lies: in this process, and in the pool's file. */
+/* Where a slot lies: in this process, and in the pool's file of pool_file_size() bytes. */
 void *pool_address(const struct pool *pool, uint32_t slot);
 uint64_t pool_offset(const struct pool *pool, uint32_t slot);
+uint64_t pool_file_size(const struct pool *pool);
+/* The pool's file; may be passed to another process, which keeps no lock alive by it. */
 int pool_fd(const struct pool *pool);
 
 /* Bytes [offset, offset + length) of the slot are in the persistence domain when this returns 0. */
@@ -74,5 +95,16 @@ int pool_persist(struct pool *pool, uint32_t slot, uint32_t offset, uint32_t len
  * -EIO instead of SIGBUS.  Only for one direction at a time; either pointer may be in the pool.
  */
 int pool_copy(void *to, const void *from, size_t length);
+int pool_fill(void *to, int byte, size_t length);
+
+/*
+ * For tests.  The first lets so many persists of this process succeed and fails
+ * every later one, as a dying device would; -1 ends that.  The second calls hook
+ * before (done false) and after (true) each range of a pool's mapping becomes
+ * durable; set it while no pool is open.
+ */
+void pool_test_fail_persist_after(long persists);
+typedef void (*pool_test_hook)(void *arg, const uint8_t *base, uint64_t offset, uint64_t length, bool done);
+void pool_test_watch_persists(pool_test_hook hook, void *arg);
 
 #endif
