@@ -6,3 +6,17 @@ brickfs_libcore_la_SOURCES = \
 	brickfs/core.h
 brickfs_libcore_la_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs $(XXHASH_CFLAGS)
 brickfs_libcore_la_LIBADD = common/libbrick.la $(XXHASH_LIBS)
+
+# The programs over the core.
+noinst_LTLIBRARIES += brickfs/libfront.la
+brickfs_libfront_la_SOURCES = \
+	brickfs/endpoints.c \
+	brickfs/front.h brickfs/front.c brickfs/front-name.c brickfs/front-file.c \
+	brickfs/mount-options.h brickfs/mount-options.c
+brickfs_libfront_la_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs $(FUSE_CFLAGS)
+brickfs_libfront_la_LIBADD = common/libcommon.la $(FUSE_LIBS)
+
+sbin_PROGRAMS += brickfs/umount.fuse.brickfs
+brickfs_umount_fuse_brickfs_SOURCES = brickfs/umount.c brickfs/mountpoint.h brickfs/mountpoint.c
+brickfs_umount_fuse_brickfs_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs
+brickfs_umount_fuse_brickfs_LDADD = common/libcommon.la

@@ -7,8 +7,10 @@
  */
 #include <errno.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <syslog.h>
 #include <unistd.h>
 
 #include "report.h"
@@ -18,12 +20,19 @@
 static const char *program = "brick";
 static bool journald;
 static enum report_level talkative = REPORT_NOTICE;
+static atomic_bool to_syslog;
 
 void report_init(const char *program_name, bool journald_prefixes, enum report_level level)
 {
 	program = program_name;
 	journald = journald_prefixes;
 	talkative = level;
+}
+
+void report_to_syslog(void)
+{
+	openlog(program, LOG_PID, LOG_DAEMON);
+	atomic_store(&to_syslog, true);
 }
 
 void report(enum report_level level, const char *format, ...)
@@ -36,7 +45,9 @@ void report(enum report_level level, const char *format, ...)
 
 	if (level > talkative)
 		return;
-	if (journald)
+	if (to_syslog)
+		n = 0;	/* syslog(3) has program and level beside the text */
+	else if (journald)
 		n = snprintf(line, sizeof(line), "<%d>", (int)level);
 	else
 		n = snprintf(line, sizeof(line), "%.64s: %s", program, level == REPORT_WARNING ? "warning: " : "");
@@ -57,6 +68,12 @@ void report(enum report_level level, const char *format, ...)
 		if ((unsigned char)line[i] < 0x20 || line[i] == 0x7f)
 			line[i] = line[i] == '\n' || line[i] == '\t' ? ' ' : '?';
 	used += (size_t)n;
+	if (to_syslog) {
+		line[used] = 0;
+		syslog(level, "%s", line);
+		errno = saved;
+		return;
+	}
 	line[used++] = '\n';
 
 	while (done < used) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * report - what the programs say to people, on standard error.
+ * report - what the programs say to people, on standard error (or, in the background, to syslog).
  *
  * One line a message, prefixed with the program's name, or, when asked, with the
  * priority that journald reads ("<3>").  A message names the thing (path,
@@ -16,6 +16,8 @@ enum report_level { REPORT_ERROR = 3, REPORT_WARNING = 4, REPORT_NOTICE = 5, REP
 
 /* program: shown before each message. journald: "<N>" prefixes instead. level: the most talkative one that is printed. */
 void report_init(const char *program, bool journald, enum report_level level);
+/* From now on to syslog(3), facility daemon, and no more to standard error: for a daemon that has gone to the background. */
+void report_to_syslog(void);
 void report(enum report_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 #define report_error(...)	report(REPORT_ERROR, __VA_ARGS__)

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * front - the core as a FUSE filesystem: libfuse's low-level requests in, core
+ * calls out, and the caches that a filesystem with one writer may use fully.
+ *
+ * front.c is the session, front-name.c answers what is about names and
+ * attributes, front-file.c what is about contents and extended attributes.
+ *
+ * front_new(), front_mount(), front_loop() until the filesystem is unmounted or
+ * front_exit() was called (from any thread), front_delete().  Failure: a negative
+ * errno; libfuse's own words go through report().
+ *
+ * Every answer is 0 or an errno of the core's, but ENOSYS, which the kernel
+ * takes for "never ask again", is never answered except where that is meant.
+ */
+#ifndef BRICKFS_FRONT_H
+#define BRICKFS_FRONT_H
+
+#include <stdbool.h>
+
+struct front;
+struct fs;
+
+struct front_options {
+	const char *source;	/* shown as the mount's source, exactly */
+	const char *kernel;	/* mount options for the kernel, comma separated and escaped as libfuse wants them; may be "" */
+	bool debug;		/* libfuse's trace */
+};
+
+int front_new(struct front **front, struct fs *fs, const struct front_options *options);
+/* dir: absolute. */
+int front_mount(struct front *front, const char *dir);
+/* Serves. 0, or the error that ended it. */
+int front_loop(struct front *front);
+/* Makes front_loop() return. */
+void front_exit(struct front *front);
+/* After the loop: unmounts what is still mounted; whoever waits for an answer gets an error. */
+void front_unmount(struct front *front);
+/* Unmounts and frees. The core is the caller's to unmount, afterwards. */
+void front_delete(struct front *front);
+
+#ifdef FUSE_USE_VERSION
+/* Between the front's own files. */
+#include <fuse_lowlevel.h>
+
+#include "core.h"
+
+/* The only writer is here: what the kernel knows stays true. In seconds. */
+#define FRONT_TIMEOUT 1e9
+#define FRONT_IO_MAX (1u << 20)
+
+struct fs *front_fs(fuse_req_t req);
+/* rc: 0 or a negative errno. */
+void front_reply(fuse_req_t req, int rc);
+/* A buffer of this thread, page-aligned, at least so large; stays until the next call. NULL: no memory. */
+void *front_buffer(size_t size);
+void front_entry(struct fuse_entry_param *entry, const struct stat *st);
+
+void front_name_ops(struct fuse_lowlevel_ops *ops);
+void front_file_ops(struct fuse_lowlevel_ops *ops);
+#endif
+
+#endif
