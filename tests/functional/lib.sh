@@ -277,3 +277,34 @@ same_tree() {
 free_kib() {
 	stat -f -c '%a %S' "$1" | awk '{ print $1 * $2 / 1024 }'
 }
+
+# --- what a brick holds, by brickctl ----------------------------------------------------------------------------
+
+# Allocated addresses of a brick, one a line, in hex.
+addresses() {
+	ctl "$1" --json list | jq -r '.. | objects | select(has("count")) | "\(.start) \(.count)"' |
+		python3 -c '
+import sys
+for line in sys.stdin:
+    start, count = line.split()
+    for i in range(int(count, 0)):
+        print(f"{int(start, 0) + (i << 21):#018x}")'
+}
+
+# ctl_read BRICK ADDRESS OFFSET LENGTH >bytes
+ctl_read() {
+	ctl "$1" read "$2" "$3" "$4"
+}
+
+# ctl_write BRICK ADDRESS OFFSET <bytes
+ctl_write() {
+	ctl "$1" write "$2" "$3"
+}
+
+# The one address that every brick has: the superblock. With one brick, the lowest that holds it by its fixed address.
+superblock() {
+	local i
+	for ((i = 1; i <= BRICKS; i++)); do
+		addresses b$i
+	done | sort | uniq -c | awk -v bricks="$BRICKS" '$1 == bricks { print $2; exit }'
+}

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# shellcheck shell=bash
+# Shows: mount(8): options, source as given, fstab, umount that waits, ro, a dead mount detached by the next one
+. "$SRC/tests/functional/lib.sh"
+
+need python3
+
+start_bricks 384
+make_fs -L mounted
+options_of() {
+	awk -v dir="$1" '$5 == dir { print $6 "," $NF; for (i = 7; i < NF; i++) if ($i == "-") print "type=" $(i + 1) " source=" $(i + 2) }' /proc/self/mountinfo
+}
+
+mount8 || fail "mount -t fuse.brickfs"
+grep -qF "type=fuse.brickfs source=$EP" <<<"$(options_of "$M")" || fail "the source should read $EP: $(options_of "$M")"
+grep -q 'default_permissions' <<<"$(options_of "$M")" || fail "no default_permissions: $(options_of "$M")"
+echo hello >"$M/file"
+cp /bin/true "$M/suid-true" && chmod 4755 "$M/suid-true"
+umount8
+
+# Remounted at once, thirty times: umount comes back before the daemon is done, mount waits for it.
+for i in $(seq 1 30); do
+	mount -t fuse.brickfs "$EP" "$M" || fail "mount $i, right after umount"
+	[ "$(cat "$M/file")" = hello ] || fail "mount $i: the file"
+	echo $i >"$M/n$i"
+	umount "$M" || fail "umount $i"
+done
+
+# The helper that umount(8) calls when it is installed: back only when the daemon has ended.
+if [ -x "$BUILD/brickfs/umount.fuse.brickfs" ]; then
+	mount8 || fail "mount"
+	head -c 30000000 /dev/urandom >"$M/big"
+	pid=${mount_pid[m]}
+	must "$BUILD/brickfs/umount.fuse.brickfs" "$M"
+	alive "$pid" && fail "umount.fuse.brickfs came back, and brickfs ($pid) still runs"
+	mountpoint -q "$M" && fail "umount.fuse.brickfs left the mount"
+else
+	fail "there is no umount.fuse.brickfs in $BUILD/brickfs"
+fi
+
+# ro: reads, and changes nothing.
+before=$(used_blocks)
+mount8 ro || fail "mount -o ro"
+[ "$(cat "$M/file")" = hello ] || fail "ro: the file"
+refused 'read-only' touch "$M/new"
+refused 'read-only' rm "$M/file"
+umount8
+[ "$(used_blocks)" = "$before" ] || fail "a read-only mount allocated or freed blocks"
+
+# As fstab says it, and other options.
+printf '%s %s fuse.brickfs noauto,_netdev,noatime,nosuid,nodev,noexec,timeo=20 0 0\n' "$EP" "$M" >"$T/fstab"
+must mount --fstab "$T/fstab" "$M"
+mount_pid[m]=$(daemon_of "$M")
+for option in noatime nosuid nodev noexec; do
+	grep -qw $option <<<"$(options_of "$M")" || fail "the option $option is missing: $(options_of "$M")"
+done
+refused 'permission denied|not permitted' "$M/suid-true"
+umount8
+mount8 suid,dev,exec || fail "mount -o suid,dev,exec"
+"$M/suid-true" || fail "a program on the mount"
+must mknod "$M/null" c 1 3
+echo x >"$M/null" || fail "a device on a mount with -o dev"
+umount8
+mount8 sync || fail "mount -o sync"
+echo synced >"$M/synced"
+kill -9 "${mount_pid[m]}"
+soon 30 gone "${mount_pid[m]}" || fail "kill -9"
+
+# Dead, and still mounted: ENOTCONN for whoever looks; the next mount takes its place.
+stat "$M/file" 2>/dev/null && fail "a dead mount answers"
+mount8 || fail "the next mount over a dead one"
+[ "$(grep -c " $M " /proc/self/mountinfo)" = 1 ] || fail "the dead mount is still there beneath: $(grep " $M " /proc/self/mountinfo)"
+[ "$(cat "$M/synced")" = synced ] || fail "what was written with -o sync is gone after kill -9"
+umount8
+refused 'no_such_option|unknown|option' mount -t fuse.brickfs "$EP" "$M" -o no_such_option
+mountpoint -q "$M" && fail "mounted with an unknown option"
+refused 'not exist|no such|not a directory' mount -t fuse.brickfs "$EP" "$T/no/such/directory"
+fsck_clean
