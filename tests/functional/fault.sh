@@ -41,14 +41,18 @@ END
 python3 "$T/faulty.py" "$M" "$T/fsynced" "$T/go" &
 writer=$!
 soon 120 test -e "$T/go" || fail "the writer makes no progress"
-sleep 1
-for ((i = 1; i <= BRICKS; i++)); do
-	kill9_brick b$i
+# A brick that dies in the short moment when all is persisted loses nothing, and the mount goes on: then once more.
+for try in 1 2 3 4 5; do
+	sleep 1
+	for ((i = 1; i <= BRICKS; i++)); do
+		kill9_brick b$i
+	done
+	for ((i = 1; i <= BRICKS; i++)); do
+		brick_serve b$i
+	done
+	soon 20 gone $writer && break
 done
-for ((i = 1; i <= BRICKS; i++)); do
-	brick_serve b$i
-done
-soon 120 gone $writer || fail "the writer hangs after the brick came back with losses"
+gone $writer || fail "the writer hangs, or goes on, after the brick came back with losses"
 wait $writer || fail "no EIO after the brick lost bytes that were placed"
 refused 'read-only|input/output' sh -c "echo more >'$M/more'"
 refused 'input/output|read-only' sh -c "exec 3<'$M/f0'; sync '$M/f0'"
