@@ -293,18 +293,13 @@ for line in sys.stdin:
 
 # ctl_read BRICK ADDRESS OFFSET LENGTH >bytes
 ctl_read() {
-	ctl "$1" read "$2" "$3" "$4"
+	ctl "$1" read "$2" --offset "$3" --length "$4"
 }
 
 # ctl_write BRICK ADDRESS OFFSET <bytes
 ctl_write() {
-	ctl "$1" write "$2" "$3"
+	ctl "$1" write "$2" --offset "$3" --persist
 }
 
-# The one address that every brick has: the superblock. With one brick, the lowest that holds it by its fixed address.
-superblock() {
-	local i
-	for ((i = 1; i <= BRICKS; i++)); do
-		addresses b$i
-	done | sort | uniq -c | awk -v bricks="$BRICKS" '$1 == bricks { print $2; exit }'
-}
+# The address of the superblock on every brick: brickfs-format(5).
+superblock=0x1000000000000000

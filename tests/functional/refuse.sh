@@ -44,8 +44,7 @@ head -c 3000000 /dev/urandom >"$M/big"
 sync "$M/big"
 umount_fs
 digest >"$T/good"
-super=$(superblock)
-say "the superblock is at $super"
+grep -qi "b1 $superblock" "$T/good" || fail "there is no superblock at $superblock: $(addresses b1)"
 
 refused 'already|filesystem|precious|-f' mkfs.brickfs "$EP"
 unchanged "$T/good" "mkfs over a filesystem"
@@ -72,9 +71,9 @@ mountpoint -q "$T/m" && fail "something is mounted"
 
 # One bit of one copy of the superblock: the other copy stands in, or, where both are hit, everything is refused.
 flip() {
-	ctl_read b1 "$super" "$1" 1 >"$T/byte" || fail "brickctl read"
+	ctl_read b1 "$superblock" "$1" 1 >"$T/byte" || fail "brickctl read"
 	python3 -c 'import sys; b = open(sys.argv[1], "rb").read(); open(sys.argv[1], "wb").write(bytes([b[0] ^ 0x10]))' "$T/byte"
-	ctl_write b1 "$super" "$1" <"$T/byte" || fail "brickctl write"
+	ctl_write b1 "$superblock" "$1" <"$T/byte" || fail "brickctl write"
 }
 for offset in 0 20 100; do
 	flip $offset
