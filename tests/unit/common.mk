@@ -9,3 +9,9 @@ tests_unit_test_wire_LDADD = common/libcommon.la $(CHECK_LIBS)
 tests_unit_test_endpoint_SOURCES = tests/unit/test_endpoint.c
 tests_unit_test_endpoint_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_test_endpoint_LDADD = common/libcommon.la $(CHECK_LIBS)
+
+check_PROGRAMS += tests/unit/test_libbrick
+TESTS += tests/unit/test_libbrick
+tests_unit_test_libbrick_SOURCES = tests/unit/test_libbrick.c tests/unit/fake_brick.h tests/unit/fake_brick.c
+tests_unit_test_libbrick_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_unit_test_libbrick_LDADD = common/libbrick.la common/libcommon.la $(CHECK_LIBS)
