@@ -51,9 +51,13 @@ static int preallocate(struct pool *pool, uint64_t from, uint64_t to)
 			     (unsigned long long)pool->file_size, (unsigned long long)to);
 		return -ENOSPC;
 	}
-	do
-		rc = posix_fallocate(pool->fd, (off_t)from, (off_t)(to - from));
-	while (rc == EINTR);
+	/* What cannot fit is not even tried: the attempt would fill the host's disk before it fails. */
+	if (!fstatvfs(pool->fd, &fs) && (to - from) / fs.f_frsize > fs.f_bfree)
+		rc = ENOSPC;
+	else
+		do
+			rc = posix_fallocate(pool->fd, (off_t)from, (off_t)(to - from));
+		while (rc == EINTR);
 	if (!rc) {
 		pool->file_size = to;
 		return 0;

@@ -146,7 +146,8 @@ int pool_file_open(struct pool **result, const char *path, int flags)
 		pool->file_size = rc ? 0 : size;
 	}
 	if (rc) {
-		report_error("%s: cannot serve as a pool: %s", path, pmem2_errormsg());
+		report_error("%s: cannot serve as a pool: %s", path,
+			     *pmem2_errormsg() ? pmem2_errormsg() : "neither a regular file nor a devdax device");
 		rc = pmem2_errno(rc);
 		goto fail;
 	}
