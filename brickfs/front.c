@@ -4,6 +4,7 @@
  * and its threads.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -11,9 +12,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #define FUSE_USE_VERSION FUSE_MAKE_VERSION(3, 12)
 #include "front.h"
+#include "mountpoint.h"
 #include "report.h"
 
 /*
@@ -32,7 +35,8 @@ struct front {
 	struct fuse_session *session;
 	pthread_t loop_thread;
 	atomic_bool looping;
-	bool mounted;
+	char *dir;		/* NULL: not mounted */
+	dev_t device;
 };
 
 struct buffer {
@@ -190,13 +194,23 @@ out:
 	return rc;
 }
 
-int front_mount(struct front *front, const char *dir)
+int front_mount(struct front *front, const char *dir, dev_t *device)
 {
+	int rc;
+
+	front->dir = strdup(dir);
+	if (!front->dir)
+		return -ENOMEM;
 	errno = 0;
-	if (fuse_session_mount(front->session, dir))
-		return errno ? -errno : -EIO;
-	front->mounted = true;
-	return 0;
+	if (fuse_session_mount(front->session, dir)) {
+		rc = errno ? -errno : -EIO;
+		free(front->dir);
+		front->dir = NULL;
+		return rc;
+	}
+	rc = mountpoint_device(dir, &front->device);
+	*device = front->device;
+	return rc;
 }
 
 int front_loop(struct front *front)
@@ -235,9 +249,24 @@ void front_exit(struct front *front)
 
 void front_unmount(struct front *front)
 {
-	if (front->mounted)
-		fuse_session_unmount(front->session);
-	front->mounted = false;
+	dev_t there;
+	int pipe[2];
+
+	if (!front->dir)
+		return;
+	/*
+	 * libfuse unmounts whatever lies there now, unless its descriptor says (POLLERR) that the mount is gone.  When
+	 * ours is not there any more but lives on detached, it gets a descriptor that says so, which also lets go of /dev/fuse:
+	 * the kernel then answers whoever still waits.
+	 */
+	if ((mountpoint_device(front->dir, &there) || there != front->device) && !pipe2(pipe, O_CLOEXEC)) {
+		dup3(pipe[1], fuse_session_fd(front->session), O_CLOEXEC);
+		close(pipe[0]);
+		close(pipe[1]);
+	}
+	fuse_session_unmount(front->session);
+	free(front->dir);
+	front->dir = NULL;
 }
 
 void front_delete(struct front *front)

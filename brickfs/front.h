@@ -17,6 +17,7 @@
 #define BRICKFS_FRONT_H
 
 #include <stdbool.h>
+#include <sys/types.h>
 
 struct front;
 struct fs;
@@ -28,8 +29,8 @@ struct front_options {
 };
 
 int front_new(struct front **front, struct fs *fs, const struct front_options *options);
-/* dir: absolute. */
-int front_mount(struct front *front, const char *dir);
+/* dir: absolute. *device is then the mount's st_dev. */
+int front_mount(struct front *front, const char *dir, dev_t *device);
 /* Serves. 0, or the error that ended it. */
 int front_loop(struct front *front);
 /* Makes front_loop() return. */

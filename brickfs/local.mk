@@ -12,11 +12,12 @@ noinst_LTLIBRARIES += brickfs/libfront.la
 brickfs_libfront_la_SOURCES = \
 	brickfs/endpoints.c \
 	brickfs/front.h brickfs/front.c brickfs/front-name.c brickfs/front-file.c \
-	brickfs/mount-options.h brickfs/mount-options.c
-brickfs_libfront_la_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs $(FUSE_CFLAGS)
-brickfs_libfront_la_LIBADD = common/libcommon.la $(FUSE_LIBS)
+	brickfs/mount-options.h brickfs/mount-options.c \
+	brickfs/mountpoint.h brickfs/mountpoint.c
+brickfs_libfront_la_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs $(FUSE_CFLAGS) $(MOUNT_CFLAGS)
+brickfs_libfront_la_LIBADD = common/libcommon.la $(FUSE_LIBS) $(MOUNT_LIBS)
 
 sbin_PROGRAMS += brickfs/umount.fuse.brickfs
 brickfs_umount_fuse_brickfs_SOURCES = brickfs/umount.c brickfs/mountpoint.h brickfs/mountpoint.c
-brickfs_umount_fuse_brickfs_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs
-brickfs_umount_fuse_brickfs_LDADD = common/libcommon.la
+brickfs_umount_fuse_brickfs_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs $(MOUNT_CFLAGS)
+brickfs_umount_fuse_brickfs_LDADD = common/libcommon.la $(MOUNT_LIBS)

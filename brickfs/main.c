@@ -82,18 +82,21 @@ static int prepare_directory(const char *dir, char path[PATH_MAX])
 		report_error("%s: %s", dir, rc == -ENOENT ? "no such directory to mount on" : strerror(-rc));
 		return rc;
 	}
-	while (stat(path, &st)) {
-		rc = -errno;
-		if ((rc == -ENOTCONN || rc == -ECONNABORTED) && !mountpoint_type(path, type, sizeof(type)) &&
-		    !strcmp(type, MOUNTPOINT_TYPE)) {
-			if (umount2(path, MNT_DETACH)) {
-				rc = -errno;
-				report_error("%s: a dead brickfs lies there and cannot be detached: %s", path, strerror(-rc));
-				return rc;
-			}
-			report_notice("%s: detached a brickfs whose daemon had died", path);
-			continue;
+	/* What the kernel remembers of a dead mount it still answers: so the daemon is asked. */
+	while (!mountpoint_type(path, type, sizeof(type)) && !strcmp(type, MOUNTPOINT_TYPE)) {
+		rc = mountpoint_ask(path, NULL);
+		if (rc != -ENOTCONN && rc != -ECONNABORTED)
+			break;
+		if (umount2(path, MNT_DETACH)) {
+			rc = -errno;
+			report_error("%s: a dead brickfs lies there and cannot be detached: %s", path, strerror(-rc));
+			return rc;
 		}
+		mountpoint_leave(path);
+		report_notice("%s: detached a brickfs whose daemon had died", path);
+	}
+	if (stat(path, &st)) {
+		rc = -errno;
 		report_error("%s: %s", path, strerror(-rc));
 		return rc;
 	}
@@ -137,16 +140,38 @@ static void go_to_background(void)
 		close(null);
 }
 
+/* While the loop still serves: what the kernel holds back in its pages comes to us before the mount goes. */
+static void stop(struct daemon *d)
+{
+	dev_t there;
+	int fd;
+
+	if (!mountpoint_device(d->path, &there) && there == d->device) {
+		fd = open(d->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		if (fd >= 0) {
+			if (syncfs(fd))
+				report_error("%s: writing back: %s", d->path, strerror(errno));
+			close(fd);
+		}
+		if (umount2(d->path, 0)) {
+			report_warning("%s: %s: detached; what is still open there ends with an error", d->path,
+				       strerror(errno));
+			umount2(d->path, MNT_DETACH);
+		}
+		mountpoint_leave(d->path);
+	}
+	front_exit(d->front);
+}
+
 /* Asks for the root through the kernel, as anyone would: it comes back when the filesystem answers. */
 static void *announce(void *arg)
 {
 	struct daemon *d = arg;
-	struct stat st;
-	int rc = 0;
+	dev_t device;
+	int rc;
 
-	if (stat(d->path, &st))
-		rc = -errno;
-	else if (st.st_dev != d->device)
+	rc = mountpoint_ask(d->path, &device);
+	if (!rc && device != d->device)
 		rc = -EXDEV;
 	if (rc) {
 		if (!atomic_load(&d->ending))
@@ -160,6 +185,9 @@ static void *announce(void *arg)
 	rc = mountpoint_set_readahead(d->device, READAHEAD_KIB);
 	if (rc)
 		report_debug("read-ahead stays as the kernel has it: %s", strerror(-rc));
+	rc = mountpoint_enter(d->options->source, d->path);
+	if (rc)
+		report_debug("umount(8) will not call umount.fuse.brickfs: libmount's table: %s", strerror(-rc));
 	if (d->parent < 0) {
 		report_info("%s mounted on %s", d->options->source, d->path);
 		return NULL;
@@ -167,8 +195,7 @@ static void *announce(void *arg)
 	go_to_background();
 	if (tell_parent(d, 0)) {
 		report_notice("%s: who asked for the mount is gone, unmounting", d->path);
-		umount2(d->path, MNT_DETACH);
-		front_exit(d->front);
+		stop(d);
 	}
 	return NULL;
 }
@@ -189,28 +216,6 @@ static void show_info(struct daemon *d)
 	report_notice("%ju inodes, %ju names; %s of %s free, reserve %ju blocks; %ju log segments; at mount %ju records replayed, %ju blocks were leaked",
 		      (uintmax_t)info.inodes, (uintmax_t)info.dentries, space, capacity, (uintmax_t)info.reserve,
 		      (uintmax_t)info.log_segments, (uintmax_t)info.replayed, (uintmax_t)info.leaked);
-}
-
-/* While the loop still serves: what the kernel holds back in its pages comes to us before the mount goes. */
-static void stop(struct daemon *d)
-{
-	dev_t there;
-	int fd;
-
-	if (!mountpoint_device(d->path, &there) && there == d->device) {
-		fd = open(d->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-		if (fd >= 0) {
-			if (syncfs(fd))
-				report_error("%s: writing back: %s", d->path, strerror(errno));
-			close(fd);
-		}
-		if (umount2(d->path, 0)) {
-			report_warning("%s: %s: detached; what is still open there ends with an error", d->path,
-				       strerror(errno));
-			umount2(d->path, MNT_DETACH);
-		}
-	}
-	front_exit(d->front);
 }
 
 static void *take_signals(void *arg)
@@ -283,14 +288,9 @@ static int mount_fuse(struct daemon *d)
 		report_error("%s: cannot set up FUSE: %s", d->path, strerror(-rc));
 		return rc;
 	}
-	rc = front_mount(d->front, d->path);
-	if (rc) {
-		report_error("cannot mount on %s: %s", d->path, strerror(-rc));
-		return rc;
-	}
-	rc = mountpoint_device(d->path, &d->device);
+	rc = front_mount(d->front, d->path, &d->device);
 	if (rc)
-		report_error("%s: %s", d->path, strerror(-rc));
+		report_error("cannot mount on %s: %s", d->path, strerror(-rc));
 	return rc;
 }
 
@@ -398,10 +398,8 @@ int main(int argc, char **argv)
 	pid_t child;
 
 	report_init("brickfs", false, REPORT_NOTICE);
-	if (mount_options_parse(&options, argc, argv)) {
-		fputs(usage, stderr);
+	if (mount_options_parse(&options, argc, argv))
 		return EXIT_USAGE;
-	}
 	if (options.help || options.version) {
 		if (options.help)
 			fputs(usage, stdout);

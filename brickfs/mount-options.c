@@ -178,7 +178,7 @@ int mount_options_parse(struct mount_options *options, int argc, char **argv)
 	if (rc || options->help || options->version)
 		goto out;
 	if (!options->source || !options->dir) {
-		report_error("%s is missing; brickfs ENDPOINT[,ENDPOINT...] DIR [-o OPTIONS]",
+		report_error("%s is missing: brickfs ENDPOINT[,ENDPOINT...] DIR [-o OPTIONS]",
 			     options->source ? "the directory to mount on" : "the endpoint");
 		rc = -EINVAL;
 		goto out;

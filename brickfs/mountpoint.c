@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <libmount.h>
 #include <mntent.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -63,6 +64,17 @@ int mountpoint_device(const char *path, dev_t *device)
 	return 0;
 }
 
+int mountpoint_ask(const char *path, dev_t *device)
+{
+	struct statx stx;
+
+	if (statx(AT_FDCWD, path, AT_STATX_FORCE_SYNC | AT_NO_AUTOMOUNT, STATX_BASIC_STATS, &stx))
+		return -errno;
+	if (device)
+		*device = makedev(stx.stx_dev_major, stx.stx_dev_minor);
+	return 0;
+}
+
 int mountpoint_type(const char *path, char *type, size_t size)
 {
 	FILE *mounts = setmntent("/proc/self/mounts", "re");
@@ -80,6 +92,39 @@ int mountpoint_type(const char *path, char *type, size_t size)
 		}
 	endmntent(mounts);
 	return rc;
+}
+
+static int update_table(const char *leave, struct libmnt_fs *enter)
+{
+	struct libmnt_update *update = mnt_new_update();
+	int rc = -ENOMEM;
+
+	if (update) {
+		rc = mnt_update_set_fs(update, 0, leave, enter);
+		if (!rc)
+			rc = mnt_update_table(update, NULL);
+		else if (rc > 0)
+			rc = 0;	/* nothing to do */
+	}
+	mnt_free_update(update);
+	return rc;
+}
+
+int mountpoint_enter(const char *source, const char *path)
+{
+	struct libmnt_fs *fs = mnt_new_fs();
+	int rc = -ENOMEM;
+
+	if (fs && !mnt_fs_set_source(fs, source) && !mnt_fs_set_target(fs, path) &&
+	    !mnt_fs_set_fstype(fs, MOUNTPOINT_TYPE) && !mnt_fs_set_options(fs, "_netdev"))
+		rc = update_table(NULL, fs);
+	mnt_unref_fs(fs);
+	return rc;
+}
+
+int mountpoint_leave(const char *path)
+{
+	return update_table(path, NULL);
 }
 
 unsigned mountpoint_count(dev_t device)

@@ -28,6 +28,11 @@ int mountpoint_resolve(const char *dir, char path[PATH_MAX]);
 int mountpoint_device(const char *path, dev_t *device);
 /* The type of the topmost mount on exactly this path, into type: -ENOENT if nothing is mounted there. */
 int mountpoint_type(const char *path, char *type, size_t size);
+/*
+ * Asks the filesystem itself, past the kernel's caches: 0, -ENOTCONN when a FUSE daemon has died. *device may be
+ * NULL.  Waits for the daemon if there is one.
+ */
+int mountpoint_ask(const char *path, dev_t *device);
 /* Mounts with this device number that this process sees. */
 unsigned mountpoint_count(dev_t device);
 /*
@@ -35,6 +40,14 @@ unsigned mountpoint_count(dev_t device);
  * (the default) makes eight round trips of what one does.
  */
 int mountpoint_set_readahead(dev_t device, unsigned kib);
+
+/*
+ * libmount's table of options that the kernel does not know (/run/mount/utab).  An entry makes umount(8) look the
+ * mount's type up, and so find umount.fuse.brickfs; without one it takes statfs(2)'s word, "fuse", and looks no further.
+ * It says _netdev, so that systemd, too, unmounts before the network goes.
+ */
+int mountpoint_enter(const char *source, const char *path);
+int mountpoint_leave(const char *path);
 
 /* The daemon's side. timeo_s: how long ending may take, for who waits. The descriptor, or a negative errno. */
 int runfile_create(dev_t device, unsigned timeo_s);

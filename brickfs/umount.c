@@ -120,6 +120,7 @@ int main(int argc, char **argv)
 	rc = unmount(path, flags, read_only_else);
 	if (rc)
 		return rc > 0 ? 0 : EXIT_FAIL;
+	mountpoint_leave(path);
 	if (lazy)
 		return 0;
 	if (fd < 0) {
