@@ -170,26 +170,42 @@ fail:
 	return ret;
 }
 
-/* Says goodbye on some lane that is able to; without that the brick finds out by itself. */
-static void say_goodbye(struct brick_session *session)
+/* Tells the brick that the lane ends here. A lane with requests in flight is just dropped. */
+static void say_goodbye(struct brick_lane *lane)
 {
-	for (unsigned i = 0; i < session->info.lanes; i++) {
-		struct brick_lane *lane = session->lanes[i];
-
-		if (!lane || lane->error || lane->in_flight)
-			continue;
-		if (lane->timeout_ns > SESSION_BYE_MS * 1000000ull)
-			lane->timeout_ns = SESSION_BYE_MS * 1000000ull;
-		call_single(lane, WIRE_BYE, NULL, NULL, NULL);
+	if (lane->error)
+		return;
+	if (lane->in_flight) {
+		lane_break(lane, brick_fail(-ECONNABORTED, "%s: the lane was closed", lane->session->text));
 		return;
 	}
+	if (lane->timeout_ns > SESSION_BYE_MS * 1000000ull)
+		lane->timeout_ns = SESSION_BYE_MS * 1000000ull;
+	call_single(lane, WIRE_BYE, NULL, NULL, NULL);
+}
+
+/*
+ * The brick closes a connection after it has taken the lane down, the last one after
+ * the session: whoever opens the next session does not meet this one's locks.
+ */
+static void await_end(struct brick_session *session)
+{
+	struct brick_completion none;
+
+	for (unsigned i = 0; i < session->info.lanes; i++)
+		if (session->lanes[i])
+			say_goodbye(session->lanes[i]);
+	for (unsigned i = 0; i < session->info.lanes; i++)
+		if (session->lanes[i] && !session->lanes[i]->error &&
+		    brick_wait(session->lanes[i], &none, 1, SESSION_BYE_MS) == -ETIME)
+			return;		/* it takes longer than anybody should wait */
 }
 
 void brick_close(struct brick_session *session)
 {
 	if (!session)
 		return;
-	say_goodbye(session);
+	await_end(session);
 	session_delete(session);
 }
 
@@ -242,6 +258,7 @@ void brick_lane_close(struct brick_lane *lane)
 	if (!lane)
 		return;
 	session = lane->session;
+	say_goodbye(lane);
 	pthread_mutex_lock(&session->lock);
 	session->lanes[lane->number] = NULL;
 	pthread_mutex_unlock(&session->lock);

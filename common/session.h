@@ -25,7 +25,7 @@
 #define SESSION_LANES_MAX 1024
 #define SESSION_NOTICES_MAX 64
 #define SESSION_TIMEOUT_MS 10000
-#define SESSION_BYE_MS 1000		/* how long brick_close() waits for the brick to say goodbye */
+#define SESSION_BYE_MS 1000		/* how long brick_close() waits for the brick to take the session down */
 
 struct op;
 

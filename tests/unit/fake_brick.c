@@ -519,6 +519,8 @@ static void *serve(void *arg)
 			break;
 		if (h.type == WIRE_HELLO)
 			c->greeted = true;
+		if (h.type == WIRE_BYE)
+			break;
 	}
 end:
 	while (c->pending_count > 0)

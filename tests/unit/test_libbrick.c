@@ -89,7 +89,7 @@ START_TEST(test_open)
 	ck_assert_int_eq(brick_lane_open(session, &other), 0);
 	ck_assert_ptr_eq(brick_lane(session, 1), other);
 	brick_close(session);
-	ck_assert_uint_eq(fake_count(fake, WIRE_BYE), 1);
+	ck_assert_uint_eq(fake_count(fake, WIRE_BYE), 4);
 	ck_assert_uint_eq(fake_count(fake, WIRE_HELLO), 1);
 	fake_stop(fake);
 }
