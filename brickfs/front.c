@@ -174,7 +174,9 @@ int front_new(struct front **result, struct fs *fs, const struct front_options *
 		source = NULL;
 		goto out;
 	}
-	snprintf(fixed, sizeof(fixed), "subtype=brickfs,default_permissions,max_read=%u", FRONT_IO_MAX);
+	/* Others than root are let in, and the kernel checks their permissions. */
+	snprintf(fixed, sizeof(fixed), "subtype=brickfs,%sdefault_permissions,max_read=%u",
+		 geteuid() ? "" : "allow_other,", FRONT_IO_MAX);
 	if (fuse_opt_add_opt(&text, fixed) || fuse_opt_add_opt_escaped(&text, source) ||
 	    (*options->kernel && fuse_opt_add_opt(&text, options->kernel)))
 		goto out;
