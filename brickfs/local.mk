@@ -2,7 +2,10 @@
 noinst_LTLIBRARIES += brickfs/libcore.la
 brickfs_libcore_la_SOURCES = \
 	brickfs/backend.h brickfs/backend-brick.c \
-	brickfs/volume.h brickfs/volume.c \
+	brickfs/volume.h brickfs/volume-internal.h brickfs/volume.c \
+	brickfs/volume-ids.c brickfs/volume-ranges.c \
+	brickfs/volume-map.c brickfs/volume-io.c \
+	brickfs/volume-alloc.c brickfs/volume-reconnect.c \
 	brickfs/core.h
 brickfs_libcore_la_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs $(XXHASH_CFLAGS)
 brickfs_libcore_la_LIBADD = common/libbrick.la $(XXHASH_LIBS)

@@ -53,6 +53,8 @@ const char *vol_text(struct volume *vol);
 int vol_new(struct volume **vol, const struct vol_options *options);
 /* Ends everything: what is dirty is not persisted (call vol_persist() first), maps go CLEAN where they are. */
 void vol_delete(struct volume *vol);
+/* Tests: ends the sessions as a crash of this process would; nothing is unmapped CLEAN. */
+void vol_abandon(struct volume *vol);
 
 /* Opens a session. *brick is its index, also with -EEXIST: a brick of that UUID is connected already. */
 int vol_connect(struct volume *vol, const char *endpoint, unsigned *brick);
@@ -86,6 +88,7 @@ int vol_list(struct volume *vol, uint64_t *duplicates);
 
 uint64_t vol_capacity(const struct volume *vol);	/* blocks, all bricks */
 uint64_t vol_free_blocks(const struct volume *vol);	/* blocks not allocated, by our own count */
+/* private_addr is not among the blocks of the volume: vol_has() is false for it, vol_next() passes over it. */
 bool vol_has(struct volume *vol, uint64_t addr);
 uint64_t vol_count(struct volume *vol, uint64_t addr, uint64_t blocks);	/* existing ones of so many from addr on */
 bool vol_next(struct volume *vol, uint64_t from, uint64_t *addr);	/* first existing address >= from */
@@ -126,5 +129,11 @@ bool vol_dirty(struct volume *vol);
 int vol_error(const struct volume *vol);
 /* Latches from outside (a test, or a log that failed). The first one stays. */
 void vol_fail(struct volume *vol, int error, const char *text);
+/*
+ * Holds the leases, and mends idle lanes that broke.  For a background thread, at least every
+ * third of the smallest lease (vol_lease_ms()); never waits for lanes in use, which hold the lease themselves.
+ */
+void vol_keepalive(struct volume *vol);
+unsigned vol_lease_ms(const struct volume *vol);	/* the smallest of all bricks; 0: no brick */
 
 #endif

@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * volume-reconnect - a lane that broke is rejoined; when the session is gone, another
+ * one is opened, and the fence decides whether this volume may go on.
+ *
+ * One thread mends a brick, the others wait for it at recover_mutex or at a lane, no longer than
+ * timeo_ms.  While a session is replaced, every lane of the brick is held.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "volume-internal.h"
+
+/* The session may live, or the brick come back: worth another try. */
+static bool transient(int error)
+{
+	return (vol_lost(error) && error != -ESTALE) || error == -EBUSY || error == -EAGAIN || error == -ENOENT ||
+	       error == -EUSERS || error == -EINTR;
+}
+
+static const char *reason(struct volume *vol, int error)
+{
+	const char *text = vol->backend->error_text();
+
+	return text && *text ? text : strerror(-error);
+}
+
+static bool has_dirty(struct vol_brick *b)
+{
+	bool dirty = b->carried_count;
+
+	for (unsigned i = 0; i < b->lane_slots; i++)
+		dirty |= b->lane[i].dirty.n > 0;
+	return dirty;
+}
+
+static int read_fence(struct vol_brick *b, struct backend_session *session, const struct backend_handle *handle)
+{
+	struct volume *vol = b->vol;
+	uint8_t page[2][4096];
+	struct backend_io io[2];
+	int r = 0, drained;
+
+	for (unsigned i = 0; i < 2; i++)
+		io[i] = (struct backend_io){
+			.op = BACKEND_READ, .handle = *handle, .offset = i * 4096, .length = 4096, .buffer = page[i], .status = -ECONNRESET,
+		};
+	for (unsigned i = 0; i < 2 && !r; i++)
+		r = vol->backend->submit(session, 0, &io[i]);
+	drained = vol->backend->drain(session, 0);
+	if (!r)
+		r = drained;
+	if (!r)
+		r = io[0].status ? io[0].status : io[1].status;
+	if (r)
+		return vol_lost(r) ? r : -EAGAIN;
+	r = vol->fence(vol->fence_arg, b->uuid, page[0], page[1]);
+	if (!r)
+		return 0;
+	vol->fenced = true;
+	vol_latch(vol, -ESTALE, "brick %s: the volume was mounted by another while the connection was lost; unmount it here", b->endpoint);
+	return -ESTALE;
+}
+
+/* Everything of the old session is void. */
+static void install(struct vol_brick *b, struct backend_session *session, const struct backend_handle *handle)
+{
+	struct volume *vol = b->vol;
+	const struct backend_info *info = vol->backend->info(session);
+	bool lost = info->loss_epoch != b->info.loss_epoch && has_dirty(b);
+	size_t slots = vol_maps_slots(vol, info);
+
+	if (lost)
+		vol_latch(vol, -EIO, "brick %s came back without bytes that were written and not yet persisted", b->endpoint);
+	for (unsigned i = 0; i < b->lane_slots; i++) {
+		vol_carry(b, &b->lane[i]);
+		b->lane[i].broken = false;
+	}
+	b->session = session;
+	b->info = *info;
+	b->lanes = info->lanes < b->lane_slots ? info->lanes : b->lane_slots;
+	b->private_handle = *handle;
+	b->serial++;
+	vol_maps_void(b);
+	pthread_mutex_lock(&b->mutex);
+	b->slots = slots;
+	if (lost) {
+		b->carried.n = 0;
+		b->carried_count = 0;
+	}
+	pthread_cond_broadcast(&b->cond);
+	pthread_mutex_unlock(&b->mutex);
+}
+
+/* A new session, with the superblock's lock and the fence's word. */
+static int reopen(struct vol_brick *b, uint64_t deadline)
+{
+	struct volume *vol = b->vol;
+	struct backend_session *session = NULL;
+	struct backend_handle handle = { 0 };
+	uint64_t now = vol_now_ms(), left = deadline > now ? deadline - now : 1;
+	int r = vol->backend->open(vol->backend_context, b->endpoint, vol->name, b->lane_slots, vol->want_maps,
+				   left < 10000 ? left : 10000, &session), status = 0;
+
+	if (r)
+		return r;
+	const struct backend_info *info = vol->backend->info(session);
+
+	if (memcmp(info->uuid, b->uuid, sizeof(b->uuid)) || !info->lanes || !vol_maps_slots(vol, info)) {
+		vol_say(vol, "brick %s: another brick answers there, or it grants too little", b->endpoint);
+		r = -EAGAIN;
+	}
+	while (!r) {
+		r = vol->backend->map(session, 0, &vol->private_addr, 1,
+				      vol->exclusive ? BACKEND_MAP_WRITE | BACKEND_MAP_EXCLUSIVE : 0, &handle, &status);
+		if (!r)
+			r = status;
+		/* Our own session, that is dying: the brick gives it up when it notices. */
+		if (r != -EBUSY || vol_now_ms() >= deadline)
+			break;
+		vol_sleep_ms(50);
+		r = 0;
+	}
+	if (r == -ENOENT) {
+		vol->fenced = true;
+		vol_latch(vol, -ESTALE, "brick %s: its superblock is gone", b->endpoint);
+		r = -ESTALE;
+	}
+	if (!r)
+		r = read_fence(b, session, &handle);
+	if (r)
+		vol->backend->close(session);
+	else
+		install(b, session, &handle);
+	return r;
+}
+
+/* With every lane held: rejoin, or another session. patience_ms 0: one attempt. */
+static int mend(struct vol_brick *b, unsigned lane, unsigned patience_ms)
+{
+	struct volume *vol = b->vol;
+	uint64_t deadline = vol_now_ms() + patience_ms;
+	unsigned pause = 10, busy = 0;
+	char last[256];
+	int r;
+
+	for (;;) {
+		r = b->session ? vol->backend->rejoin(b->session, lane) : -ESTALE;
+		if (!r) {
+			vol_carry(b, &b->lane[lane]);
+			b->lane[lane].broken = false;
+			return 0;
+		}
+		strncpy(last, reason(vol, r), sizeof(last) - 1);
+		last[sizeof(last) - 1] = 0;
+		if (b->session && (!transient(r) || (r == -EBUSY && ++busy == 5))) {
+			vol->backend->close(b->session);
+			b->session = NULL;
+			for (unsigned i = 0; i < b->lane_slots; i++)
+				b->lane[i].broken = true;
+		}
+		if (!b->session) {
+			r = reopen(b, deadline);
+			if (!r)
+				return 0;
+			if (vol->fenced) {
+				b->gone = -ESTALE;
+				return -ESTALE;
+			}
+			strncpy(last, reason(vol, r), sizeof(last) - 1);
+		}
+		if (!patience_ms)
+			return r;
+		if (vol_now_ms() >= deadline)
+			break;
+		vol_sleep_ms(pause);
+		pause = pause < 500 ? pause * 2 : 1000;
+	}
+	b->gone = -EIO;
+	vol_latch(vol, -EIO, "brick %s stayed away for %u s: %s", b->endpoint, patience_ms / 1000, last);
+	return -EIO;
+}
+
+static bool hold_lanes(struct vol_brick *b, bool wait)
+{
+	for (unsigned i = 0; i < b->lane_slots; i++) {
+		if (wait) {
+			pthread_mutex_lock(&b->lane[i].mutex);
+		} else if (pthread_mutex_trylock(&b->lane[i].mutex)) {
+			while (i-- > 0)
+				pthread_mutex_unlock(&b->lane[i].mutex);
+			return false;
+		}
+	}
+	return true;
+}
+
+static void drop_lanes(struct vol_brick *b)
+{
+	for (unsigned i = b->lane_slots; i-- > 0; )
+		pthread_mutex_unlock(&b->lane[i].mutex);
+}
+
+/* With recover_mutex held. */
+static int recover(struct vol_brick *b, unsigned index, uint64_t serial, unsigned patience_ms)
+{
+	struct volume *vol = b->vol;
+	struct vol_lane *lane = &b->lane[index];
+	int r = vol_usable(b);
+
+	if (r || b->serial != serial || index >= b->lanes)
+		return r;
+	if (!vol->fence || !vol->locked) {
+		b->gone = -EIO;
+		vol_latch(vol, -EIO, "brick %s: the connection was lost: %s", b->endpoint, reason(vol, -ECONNRESET));
+		goto gone;
+	}
+	/* The common case first, which others on this brick need not wait for. */
+	if (patience_ms)
+		pthread_mutex_lock(&lane->mutex);
+	else if (pthread_mutex_trylock(&lane->mutex))
+		return 0;
+	if (!lane->broken) {
+		pthread_mutex_unlock(&lane->mutex);
+		return 0;
+	}
+	r = b->session ? vol->backend->rejoin(b->session, index) : -ESTALE;
+	if (!r) {
+		vol_carry(b, lane);
+		lane->broken = false;
+	}
+	pthread_mutex_unlock(&lane->mutex);
+	if (!r)
+		return 0;
+	if (!hold_lanes(b, patience_ms))
+		return -EAGAIN;
+	r = mend(b, index, patience_ms);
+	drop_lanes(b);
+	if (!b->gone)
+		return r;
+gone:
+	/* Who waits for a map of this brick waits no longer. */
+	pthread_mutex_lock(&b->mutex);
+	pthread_cond_broadcast(&b->cond);
+	pthread_mutex_unlock(&b->mutex);
+	return b->gone;
+}
+
+int vol_recover(struct vol_brick *b, unsigned lane, uint64_t serial)
+{
+	pthread_mutex_lock(&b->recover_mutex);
+	int r = recover(b, lane, serial, b->vol->timeo_ms);
+
+	pthread_mutex_unlock(&b->recover_mutex);
+	return r;
+}
+
+void vol_recover_try(struct vol_brick *b, unsigned lane, uint64_t serial)
+{
+	if (pthread_mutex_trylock(&b->recover_mutex))
+		return;
+	recover(b, lane, serial, 0);
+	pthread_mutex_unlock(&b->recover_mutex);
+}

@@ -1,0 +1,566 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * volume - bricks and their sessions, the superblock's lock, list, the latch.
+ */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "volume-internal.h"
+
+#define LANES_DEFAULT 4
+#define TIMEO_DEFAULT_MS 60000
+#define CONNECT_MS 10000
+#define LIST_BATCH 480
+#define LIST_ATTEMPTS 16
+#define HOLDERS_MAX 16
+
+uint64_t vol_now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000ull + ts.tv_nsec / 1000000;
+}
+
+void vol_sleep_ms(unsigned ms)
+{
+	struct timespec ts = { .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000l };
+
+	nanosleep(&ts, NULL);
+}
+
+void vol_say(struct volume *vol, const char *format, ...)
+{
+	va_list ap;
+
+	va_start(ap, format);
+	pthread_mutex_lock(&vol->text_mutex);
+	if (!vol->text_final)
+		vsnprintf(vol->text, sizeof(vol->text), format, ap);
+	pthread_mutex_unlock(&vol->text_mutex);
+	va_end(ap);
+}
+
+const char *vol_text(struct volume *vol)
+{
+	static _Thread_local char text[sizeof(vol->text)];
+
+	pthread_mutex_lock(&vol->text_mutex);
+	memcpy(text, vol->text, sizeof(text));
+	pthread_mutex_unlock(&vol->text_mutex);
+	return text;
+}
+
+void vol_latch(struct volume *vol, int error, const char *format, ...)
+{
+	va_list ap;
+
+	va_start(ap, format);
+	pthread_mutex_lock(&vol->text_mutex);
+	if (!vol->text_final) {
+		vsnprintf(vol->text, sizeof(vol->text), format, ap);
+		vol->text_final = true;
+		vol->error = error < 0 ? error : -EIO;
+	}
+	pthread_mutex_unlock(&vol->text_mutex);
+	va_end(ap);
+}
+
+void vol_fail(struct volume *vol, int error, const char *text)
+{
+	vol_latch(vol, error, "%s", text ? text : strerror(-error));
+}
+
+int vol_error(const struct volume *vol)
+{
+	return vol->error;
+}
+
+int vol_usable(const struct vol_brick *b)
+{
+	return b->vol->fenced ? -ESTALE : b->gone;
+}
+
+int vol_new(struct volume **out, const struct vol_options *options)
+{
+	struct volume *vol = calloc(1, sizeof(*vol));
+
+	if (!vol || (options->name && !(vol->name = strdup(options->name)))) {
+		free(vol);
+		return -ENOMEM;
+	}
+	vol->backend = options->backend;
+	vol->backend_context = options->backend_context;
+	vol->want_lanes = options->lanes ? options->lanes : LANES_DEFAULT;
+	if (vol->want_lanes > VOL_LANES_MAX)
+		vol->want_lanes = VOL_LANES_MAX;
+	vol->want_maps = options->maps;
+	vol->timeo_ms = options->timeo_ms ? options->timeo_ms : TIMEO_DEFAULT_MS;
+	vol->private_addr = options->private_addr;
+	/* Until it is locked otherwise: mkfs writes under its exclusive lock, a look at the brick only reads. */
+	vol->exclusive = true;
+	pthread_mutex_init(&vol->text_mutex, NULL);
+	pthread_rwlock_init(&vol->ids_lock, NULL);
+	pthread_mutex_init(&vol->persist_mutex, NULL);
+	pthread_cond_init(&vol->persist_cond, NULL);
+	*out = vol;
+	return 0;
+}
+
+static void brick_free(struct vol_brick *b)
+{
+	vol_maps_free(b);
+	for (unsigned i = 0; i < b->lane_slots; i++) {
+		pthread_mutex_destroy(&b->lane[i].mutex);
+		vol_ranges_free(&b->lane[i].dirty);
+		free(b->lane[i].scratch);
+	}
+	if (b->session)
+		b->vol->backend->close(b->session);
+	pthread_mutex_destroy(&b->recover_mutex);
+	pthread_mutex_destroy(&b->mutex);
+	pthread_cond_destroy(&b->cond);
+	free(b->lane);
+	free(b->endpoint);
+	free(b);
+}
+
+void vol_abandon(struct volume *vol)
+{
+	if (!vol)
+		return;
+	for (unsigned i = 0; i < vol->bricks; i++)
+		brick_free(vol->brick[i]);
+	vol_ids_clear(vol);
+	pthread_mutex_destroy(&vol->text_mutex);
+	pthread_rwlock_destroy(&vol->ids_lock);
+	pthread_mutex_destroy(&vol->persist_mutex);
+	pthread_cond_destroy(&vol->persist_cond);
+	free(vol->name);
+	free(vol);
+}
+
+void vol_delete(struct volume *vol)
+{
+	if (!vol)
+		return;
+	/* A lane that is lost now is not waited for: the brick settles what was mapped. */
+	vol->fence = NULL;
+	for (unsigned i = 0; i < vol->bricks; i++)
+		vol_unmap_all(vol->brick[i]);
+	vol_unlock(vol);
+	vol_abandon(vol);
+}
+
+static const char *reason(struct volume *vol, int error)
+{
+	const char *text = vol->backend->error_text();
+
+	return text && *text ? text : strerror(-error);
+}
+
+static int brick_new(struct volume *vol, const char *endpoint, struct backend_session *session, struct vol_brick **out)
+{
+	struct vol_brick *b = calloc(1, sizeof(*b));
+
+	if (!b)
+		return -ENOMEM;
+	b->vol = vol;
+	b->index = vol->bricks;
+	b->info = *vol->backend->info(session);
+	memcpy(b->uuid, b->info.uuid, sizeof(b->uuid));
+	b->serial = 1;
+	b->lanes = b->info.lanes < VOL_LANES_MAX ? b->info.lanes : VOL_LANES_MAX;
+	b->slots = vol_maps_slots(vol, &b->info);
+	b->free_blocks = b->info.free;
+	pthread_mutex_init(&b->recover_mutex, NULL);
+	pthread_mutex_init(&b->mutex, NULL);
+	pthread_cond_init(&b->cond, NULL);
+	b->endpoint = strdup(endpoint);
+	b->lane = calloc(b->lanes, sizeof(*b->lane));
+	if (b->lane) {
+		b->lane_slots = b->lanes;
+		for (unsigned i = 0; i < b->lane_slots; i++) {
+			pthread_mutex_init(&b->lane[i].mutex, NULL);
+			b->lane[i].index = i;
+		}
+	}
+	if (!b->endpoint || !b->lane || vol_maps_init(b)) {
+		brick_free(b);
+		return -ENOMEM;
+	}
+	b->session = session;
+	*out = b;
+	return 0;
+}
+
+int vol_connect(struct volume *vol, const char *endpoint, unsigned *brick)
+{
+	struct backend_session *session;
+	struct vol_brick *b;
+	unsigned timeout = vol->timeo_ms < CONNECT_MS ? vol->timeo_ms : CONNECT_MS;
+	int r;
+
+	if (vol->bricks == VOL_BRICKS_MAX) {
+		vol_say(vol, "%s: more than %d bricks", endpoint, VOL_BRICKS_MAX);
+		return -E2BIG;
+	}
+	r = vol->backend->open(vol->backend_context, endpoint, vol->name, vol->want_lanes, vol->want_maps, timeout, &session);
+	if (r) {
+		vol_say(vol, "brick %s cannot be reached: %s", endpoint, reason(vol, r));
+		return r;
+	}
+	const struct backend_info *info = vol->backend->info(session);
+
+	for (unsigned i = 0; i < vol->bricks; i++) {
+		if (memcmp(vol->brick[i]->uuid, info->uuid, sizeof(info->uuid)))
+			continue;
+		vol_say(vol, "%s is the same brick as %s", endpoint, vol->brick[i]->endpoint);
+		*brick = i;
+		vol->backend->close(session);
+		return -EEXIST;
+	}
+	if (!info->lanes || !vol_maps_slots(vol, info)) {
+		vol_say(vol, "brick %s grants %u maps and %u lanes; a volume needs 2 and 1", endpoint, info->maps, info->lanes);
+		vol->backend->close(session);
+		return -EMFILE;
+	}
+	r = brick_new(vol, endpoint, session, &b);
+	if (r) {
+		vol->backend->close(session);
+		return r;
+	}
+	*brick = b->index;
+	vol->brick[vol->bricks++] = b;
+	return 0;
+}
+
+unsigned vol_bricks(const struct volume *vol)
+{
+	return vol->bricks;
+}
+
+const struct backend_info *vol_brick_info(const struct volume *vol, unsigned brick)
+{
+	return &vol->brick[brick]->info;
+}
+
+const char *vol_brick_endpoint(const struct volume *vol, unsigned brick)
+{
+	return vol->brick[brick]->endpoint;
+}
+
+uint64_t vol_capacity(const struct volume *vol)
+{
+	uint64_t sum = 0;
+
+	for (unsigned i = 0; i < vol->bricks; i++)
+		sum += vol->brick[i]->info.capacity;
+	return sum;
+}
+
+uint64_t vol_free_blocks(const struct volume *vol)
+{
+	uint64_t sum = 0;
+
+	for (unsigned i = 0; i < vol->bricks; i++)
+		sum += vol->brick[i]->free_blocks;
+	return sum;
+}
+
+/* Who else has private_addr, the one heard last. False: nobody. */
+static bool holder(struct vol_brick *b, struct vol_lane *lane, struct backend_holder *last)
+{
+	struct volume *vol = b->vol;
+	struct backend_holder holders[HOLDERS_MAX];
+	size_t n = 0;
+	bool found = false;
+
+	if (vol->backend->who(b->session, lane->index, vol->private_addr, holders, HOLDERS_MAX, &n))
+		return false;
+	for (size_t i = 0; i < n && i < HOLDERS_MAX; i++) {
+		if (holders[i].session == b->info.session || (found && holders[i].heard_ms >= last->heard_ms))
+			continue;
+		*last = holders[i];
+		found = true;
+	}
+	return found;
+}
+
+/*
+ * The brick itself kills a holder whose lease ran out when our map conflicts, so the map is tried again
+ * until it succeeds, or the holder is heard although it had its time to let go.
+ */
+static int lock_brick(struct vol_brick *b, unsigned wait_ms)
+{
+	struct volume *vol = b->vol;
+	uint64_t start = vol_now_ms(), give_up = (uint64_t)wait_ms + b->info.lease_ms + 2000;
+	struct vol_lane *lane = vol_lane_take(b);
+	struct backend_holder last = { 0 };
+	int status = 0, r;
+
+	for (;;) {
+		r = vol->backend->map(b->session, lane->index, &vol->private_addr, 1,
+				      vol->exclusive ? BACKEND_MAP_WRITE | BACKEND_MAP_EXCLUSIVE : 0, &b->private_handle, &status);
+		if (!r)
+			r = status;
+		if (r != -EBUSY)
+			break;
+		bool found = holder(b, lane, &last);
+		uint64_t passed = vol_now_ms() - start;
+
+		if (passed >= give_up || (found && passed >= wait_ms && last.heard_ms < passed)) {
+			if (found)
+				vol_say(vol, "in use by %.63s (pid %llu, session %llu on brick %s, %.7s)", last.name,
+					(unsigned long long)last.pid, (unsigned long long)last.session, b->endpoint, last.transport);
+			else
+				vol_say(vol, "in use by another session on brick %s", b->endpoint);
+			break;
+		}
+		vol_sleep_ms(wait_ms && wait_ms < 200 ? wait_ms : 200);
+	}
+	vol_lane_put(lane);
+	if (r == -ENOENT)
+		vol_say(vol, "brick %s has no superblock", b->endpoint);
+	else if (r && r != -EBUSY)
+		vol_say(vol, "brick %s: its superblock cannot be locked: %s", b->endpoint, reason(vol, r));
+	return r;
+}
+
+static void unlock_brick(struct vol_brick *b)
+{
+	struct vol_lane *lane = vol_lane_take(b);
+	int status;
+
+	/* vol_write_on() persists: there is nothing that is not durable. */
+	if (b->session && !lane->broken)
+		b->vol->backend->unmap(b->session, lane->index, &b->vol->private_addr, 1, BACKEND_UNMAP_CLEAN, &status);
+	vol_lane_put(lane);
+}
+
+static void by_uuid(struct volume *vol, struct vol_brick **order)
+{
+	for (unsigned i = 0; i < vol->bricks; i++) {
+		unsigned k = i;
+
+		for (; k && memcmp(order[k - 1]->uuid, vol->brick[i]->uuid, 16) > 0; k--)
+			order[k] = order[k - 1];
+		order[k] = vol->brick[i];
+	}
+}
+
+int vol_lock(struct volume *vol, bool exclusive, unsigned wait_ms)
+{
+	struct vol_brick *order[VOL_BRICKS_MAX];
+	int r = 0;
+
+	if (vol->locked)
+		return -EALREADY;
+	by_uuid(vol, order);
+	vol->exclusive = exclusive;
+	for (unsigned i = 0; i < vol->bricks && !r; i++) {
+		r = lock_brick(order[i], wait_ms);
+		while (r && i-- > 0)
+			unlock_brick(order[i]);
+		if (r)
+			break;
+	}
+	vol->locked = !r;
+	return r;
+}
+
+void vol_unlock(struct volume *vol)
+{
+	struct vol_brick *order[VOL_BRICKS_MAX];
+
+	if (!vol->locked)
+		return;
+	by_uuid(vol, order);
+	for (unsigned i = vol->bricks; i-- > 0; )
+		unlock_brick(order[i]);
+	vol->locked = false;
+}
+
+void vol_set_fence(struct volume *vol, vol_fence fence, void *arg)
+{
+	vol->fence = fence;
+	vol->fence_arg = arg;
+}
+
+static int check_extent(struct vol_brick *b, const struct backend_extent *e, uint64_t from, uint64_t listed)
+{
+	uint64_t most = (0ull - e->start) >> VOL_BLOCK_SHIFT;
+
+	if (!e->start)
+		most = 1ull << (64 - VOL_BLOCK_SHIFT);
+	if (e->start < from || e->start & VOL_BLOCK_MASK || !e->count || e->count > most || listed + e->count > b->info.capacity) {
+		vol_say(b->vol, "brick %s answers list with nonsense: %llu blocks from 0x%llx", b->endpoint,
+			(unsigned long long)e->count, (unsigned long long)e->start);
+		return -EPROTO;
+	}
+	return 0;
+}
+
+/* One pass over the brick. -EAGAIN: it changed meanwhile. *n: blocks. extents: malloc'ed. */
+static int list_once(struct vol_brick *b, struct backend_extent **extents, size_t *count, uint64_t *blocks)
+{
+	struct volume *vol = b->vol;
+	uint64_t from = 0, generation = 0, first = 0, next = 0, serial;
+	size_t room = 0, n;
+	bool more = true;
+
+	*extents = NULL;
+	*count = 0;
+	*blocks = 0;
+	while (more) {
+		struct vol_lane *lane;
+
+		if (room < *count + LIST_BATCH) {
+			struct backend_extent *bigger = realloc(*extents, (room = room * 2 + LIST_BATCH) * sizeof(*bigger));
+
+			if (!bigger)
+				return -ENOMEM;
+			*extents = bigger;
+		}
+		int r = vol_lane_get(b, &lane, &serial);
+
+		if (r)
+			return r;
+		r = vol->backend->list(b->session, lane->index, from, *extents + *count, LIST_BATCH, &n, &generation, &next, &more);
+		if (vol_lost(r)) {
+			unsigned index = lane->index;
+
+			vol_lane_broke(lane);
+			r = vol_recover(b, index, serial);
+			return r ? r : -EAGAIN;
+		}
+		vol_lane_put(lane);
+		if (r) {
+			vol_say(vol, "brick %s cannot be listed: %s", b->endpoint, reason(vol, r));
+			return r;
+		}
+		if (!from)
+			first = generation;
+		if (generation != first)
+			return -EAGAIN;
+		if (n > LIST_BATCH || (more && next <= from))
+			return -EPROTO;
+		for (size_t i = 0; i < n; i++) {
+			struct backend_extent *e = &(*extents)[*count + i];
+
+			r = check_extent(b, e, from, *blocks);
+			if (r)
+				return r;
+			*blocks += e->count;
+			from = e->start + (e->count << VOL_BLOCK_SHIFT);
+		}
+		*count += n;
+		if (more && next < from)
+			return -EPROTO;
+		from = next;
+	}
+	return 0;
+}
+
+static int list_brick(struct vol_brick *b, uint64_t *duplicates)
+{
+	struct backend_extent *extents;
+	uint64_t blocks;
+	size_t count;
+	int r;
+
+	for (unsigned attempt = 0; ; attempt++) {
+		r = list_once(b, &extents, &count, &blocks);
+		if (r != -EAGAIN || attempt == LIST_ATTEMPTS)
+			break;
+		free(extents);
+	}
+	if (r == -EAGAIN)
+		vol_say(b->vol, "brick %s changes while it is listed: somebody else writes to it", b->endpoint);
+	b->free_blocks = b->info.capacity > blocks ? b->info.capacity - blocks : 0;
+	for (size_t i = 0; i < count && !r; i++) {
+		for (uint64_t k = 0; k < extents[i].count && !r; k++) {
+			uint64_t addr = extents[i].start + (k << VOL_BLOCK_SHIFT);
+
+			if (addr == b->vol->private_addr)
+				continue;
+			r = vol_ids_insert(b->vol, addr, b->index);
+			if (r != -EEXIST)
+				continue;
+			r = 0;
+			if (!(*duplicates)++)
+				vol_say(b->vol, "block 0x%llx is on two bricks, %s and %s", (unsigned long long)addr,
+					b->vol->brick[vol_where(b->vol, addr)]->endpoint, b->endpoint);
+		}
+	}
+	free(extents);
+	return r;
+}
+
+int vol_list(struct volume *vol, uint64_t *duplicates)
+{
+	uint64_t twice = 0;
+	int r = 0;
+
+	vol_ids_clear(vol);
+	for (unsigned i = 0; i < vol->bricks && !r; i++)
+		r = list_brick(vol->brick[i], &twice);
+	if (duplicates)
+		*duplicates = twice;
+	return r ? r : twice ? -EUCLEAN : 0;
+}
+
+unsigned vol_lease_ms(const struct volume *vol)
+{
+	unsigned least = 0;
+
+	for (unsigned i = 0; i < vol->bricks; i++)
+		if (!least || vol->brick[i]->info.lease_ms < least)
+			least = vol->brick[i]->info.lease_ms;
+	return least;
+}
+
+/* The next idle lane of the brick: 0, or what it failed with. */
+static int keepalive_brick(struct vol_brick *b, unsigned *index, uint64_t *serial)
+{
+	unsigned lanes = b->lanes;
+	int r = 0;
+
+	for (unsigned i = 0; i < lanes; i++) {
+		struct vol_lane *lane = &b->lane[(b->keepalive_next + i) % lanes];
+
+		if (pthread_mutex_trylock(&lane->mutex))
+			continue;
+		b->keepalive_next = lane->index + 1;
+		*index = lane->index;
+		*serial = b->serial;
+		if (vol_usable(b)) {
+			pthread_mutex_unlock(&lane->mutex);
+			return 0;
+		}
+		r = lane->broken || !b->session ? -ECONNRESET : b->vol->backend->keepalive(b->session, lane->index);
+		if (vol_lost(r))
+			lane->broken = true;
+		pthread_mutex_unlock(&lane->mutex);
+		break;
+	}
+	return r;
+}
+
+void vol_keepalive(struct volume *vol)
+{
+	unsigned index[VOL_BRICKS_MAX];
+	uint64_t serial[VOL_BRICKS_MAX];
+	int error[VOL_BRICKS_MAX];
+
+	for (unsigned i = 0; i < vol->bricks; i++)
+		error[i] = keepalive_brick(vol->brick[i], &index[i], &serial[i]);
+	/* All leases first. */
+	for (unsigned i = 0; i < vol->bricks; i++)
+		if (vol_lost(error[i]) && vol->fence)
+			vol_recover_try(vol->brick[i], index[i], serial[i]);
+}
