@@ -6,3 +6,21 @@ tests_crash_libsim_la_SOURCES = \
 	tests/crash/simstate.h tests/crash/simstate.c
 tests_crash_libsim_la_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs $(XXHASH_CFLAGS)
 tests_crash_libsim_la_LIBADD = $(XXHASH_LIBS)
+
+# The oracle, and the driver of the crash tests.
+crash_driver = \
+	tests/crash/crash.c \
+	tests/crash/explore.h tests/crash/explore.c \
+	tests/crash/world.h tests/crash/world.c \
+	tests/crash/workload.h tests/crash/workload.c tests/crash/workload-run.c \
+	tests/crash/oracle.h tests/crash/oracle-impl.h tests/crash/oracle.c tests/crash/oracle-check.c \
+	tests/crash/tree.h tests/crash/tree.c
+
+# What the oracle expects, compared with what Linux does.
+check_PROGRAMS += tests/crash/oracle-host
+tests_crash_oracle_host_SOURCES = $(crash_driver) tests/crash/hostcore.c
+tests_crash_oracle_host_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs
+tests_crash_oracle_host_LDADD = tests/crash/libsim.la
+dist_check_SCRIPTS += tests/crash/oracle-host.sh
+TESTS += tests/crash/oracle-host.sh
+EXTRA_DIST += tests/crash/README.md

@@ -1,0 +1,368 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* explore - see explore.h. */
+#include "explore.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* One crash point, and how its image is chosen. */
+struct point {
+	struct explore *x;
+	struct oracle *oracle;
+	struct sim *sim;		/* with the recording */
+	uint64_t event;
+	enum sim_crash crash;
+	unsigned step;
+	bool in_flight;
+	unsigned depth;			/* 1: inside the recovery of an image */
+	const struct tree *same;	/* what must be seen, exactly; NULL: what the oracle allows */
+	struct sim_piece *pieces;	/* those that may be there or not */
+	size_t count;
+	uint64_t atoms;
+	uint8_t *selection;
+	uint64_t random;
+	char outer[128];		/* the crash before this one */
+};
+
+static void *need(void *p)
+{
+	if (!p) {
+		fputs("crash: out of memory\n", stderr);
+		abort();
+	}
+	return p;
+}
+
+static char *__attribute__((format(printf, 1, 2))) say(const char *format, ...)
+{
+	va_list args;
+	char *text;
+
+	va_start(args, format);
+	if (vasprintf(&text, format, args) < 0)
+		need(NULL);
+	va_end(args);
+	return text;
+}
+
+static bool seen_before(struct explore *x, uint64_t key)
+{
+	size_t at;
+
+	if (!key)
+		key = 1;
+	if (4 * (x->seen_count + 1) > 3 * x->seen_room) {
+		uint64_t *old = x->seen;
+		size_t room = x->seen_room, i;
+
+		x->seen_room = room ? 2 * room : 4096;
+		x->seen = need(calloc(x->seen_room, sizeof(*x->seen)));
+		x->seen_count = 0;
+		for (i = 0; i < room; i++)
+			if (old[i])
+				seen_before(x, old[i]);
+		free(old);
+	}
+	for (at = key & (x->seen_room - 1); x->seen[at]; at = (at + 1) & (x->seen_room - 1))
+		if (x->seen[at] == key)
+			return true;
+	x->seen[at] = key;
+	x->seen_count++;
+	return false;
+}
+
+void explore_free(struct explore *x)
+{
+	free(x->seen);
+	x->seen = NULL;
+	x->seen_count = x->seen_room = 0;
+}
+
+static const char *const event_names[] = {
+	[SIM_EV_WRITE] = "write submitted", [SIM_EV_WRITE_DONE] = "write done", [SIM_EV_PERSIST] = "persist submitted",
+	[SIM_EV_PERSIST_DONE] = "persist done", [SIM_EV_ALLOC] = "alloc", [SIM_EV_FREE] = "free", [SIM_EV_MAP] = "map",
+	[SIM_EV_UNMAP] = "unmap", [SIM_EV_END] = "end of session", [SIM_EV_RESTART] = "restart", [SIM_EV_MARK] = "mark",
+};
+
+/* Says where, in words that --event takes up again. */
+static char *where(const struct point *p, const char *how, char *why)
+{
+	struct sim_event e = {0};
+	char last[96] = "nothing";
+	char *text;
+
+	if (p->event && sim_event(p->sim, p->event - 1, &e))
+		snprintf(last, sizeof(last), "%s of %016llx+%u on brick %u", event_names[e.kind],
+			 (unsigned long long)e.addr, e.length, e.brick);
+	text = say("%s%s at event %llu (behind %s), step %u %s, %zu volatile pieces, %s: %s", p->outer,
+		   p->crash == SIM_POWER_CUT ? "power cut" : "client crash", (unsigned long long)p->event, last, p->step,
+		   p->in_flight ? "in flight" : "returned", p->count, how, why);
+	free(why);
+	return text;
+}
+
+static char *every_crash(struct point *p);
+
+/* The recovery of an image was recorded: crash it at its events; at its end what was seen must stay. */
+static char *crash_recovery(const struct point *p, struct sim *image, const struct tree *seen, const char *how)
+{
+	uint64_t events = sim_events(image), e, stride = events / p->x->recovery_points + 1;
+	char *why = NULL;
+
+	for (e = events % stride; e <= events && !why; e += stride) {
+		struct point q = {.x = p->x, .oracle = p->oracle, .sim = image, .event = e, .crash = SIM_POWER_CUT,
+				  .step = p->step, .in_flight = p->in_flight, .depth = 1,
+				  .same = e == events ? seen : p->same, .random = p->x->seed + e};
+
+		snprintf(q.outer, sizeof(q.outer), "%s at event %llu, %s, then in its recovery: ",
+			 p->crash == SIM_POWER_CUT ? "power cut" : "client crash", (unsigned long long)p->event, how);
+		why = every_crash(&q);
+	}
+	return why;
+}
+
+static char *examine(struct point *p, struct sim *image, const char *how)
+{
+	struct explore *x = p->x;
+	bool recover = p->depth == 0 && (p->crash == SIM_CLIENT_CRASH || (x->recovery && x->images % x->recovery == 0));
+	struct tree tree = {0};
+	struct fs *fs;
+	char *why;
+	int rc;
+
+	world_alive();
+	if (recover)
+		sim_record(image, true);
+	x->mounts++;
+	if (world_mount(image, &fs, false, &why))
+		return why;
+	if (!tree_take(&tree, fs, &why)) {
+		if (p->same)
+			why = tree_differ(p->same, &tree);
+		else
+			why = oracle_allowed(p->oracle, p->step, p->in_flight, &tree, NULL);
+	}
+	if (why) {
+		fs_abandon(fs);
+	} else {
+		if (recover) {
+			sim_record(image, false);
+			why = crash_recovery(p, image, &tree, how);
+		}
+		rc = fs_unmount(fs);
+		if (rc && !why)
+			why = say("unmount: %s", strerror(-rc));
+	}
+	if (!why && x->use_every && x->images % x->use_every == 0)
+		why = world_use_up(image, &tree);
+	tree_free(&tree);
+	return why;
+}
+
+static char *one_image(struct point *p, const char *how)
+{
+	struct explore *x = p->x;
+	struct sim *image;
+	uint64_t key;
+	char *why = NULL;
+
+	if (x->stop && x->stop(x->stop_arg))
+		return NULL;
+	image = sim_image(p->sim, p->event, p->crash, p->selection);
+	if (!image)
+		return say("event %llu is not in the recording", (unsigned long long)p->event);
+	key = (sim_hash(image) + p->step * 2 + p->in_flight) * 0x9e3779b97f4a7c15ull + (p->crash == SIM_POWER_CUT) +
+	      (p->same ? 2 : 0);
+	if (seen_before(x, key)) {
+		x->duplicates++;
+	} else {
+		x->images++;
+		why = examine(p, image, how);
+		if (why)
+			why = where(p, how, why);
+	}
+	sim_delete(image);
+	return why;
+}
+
+static void select_atoms(struct point *p, uint64_t first, uint64_t count, bool on)
+{
+	uint64_t i;
+
+	for (i = first; i < first + count;) {
+		if (i % 8 == 0 && first + count - i >= 8) {
+			uint64_t bytes = (first + count - i) / 8;
+
+			memset(p->selection + i / 8, on ? 0xff : 0, bytes);
+			i += bytes * 8;
+			continue;
+		}
+		if (on)
+			p->selection[i / 8] |= 1u << i % 8;
+		else
+			p->selection[i / 8] &= ~(1u << i % 8);
+		i++;
+	}
+}
+
+static void select_piece(struct point *p, size_t piece, bool on)
+{
+	select_atoms(p, p->pieces[piece].first_atom, p->pieces[piece].atoms, on);
+}
+
+static void select_all(struct point *p, bool on)
+{
+	size_t i;
+
+	for (i = 0; i < p->count; i++)
+		select_piece(p, i, on);
+}
+
+/* Whole pieces, beginnings and ends of pieces, and any atoms. */
+static void select_random(struct point *p)
+{
+	size_t i;
+
+	for (i = 0; i < p->count; i++) {
+		const struct sim_piece *s = &p->pieces[i];
+		uint64_t cut = random_below(&p->random, s->atoms + 1), a;
+
+		switch (random_below(&p->random, 6)) {
+		case 0:
+			select_piece(p, i, false);
+			break;
+		case 1:
+			select_piece(p, i, true);
+			break;
+		case 2:
+			select_atoms(p, s->first_atom, cut, true);
+			select_atoms(p, s->first_atom + cut, s->atoms - cut, false);
+			break;
+		case 3:
+			select_atoms(p, s->first_atom, cut, false);
+			select_atoms(p, s->first_atom + cut, s->atoms - cut, true);
+			break;
+		case 4:		/* all but a few */
+			select_piece(p, i, true);
+			for (a = 0; a < 3; a++)
+				select_atoms(p, s->first_atom + random_below(&p->random, s->atoms), 1, false);
+			break;
+		default:	/* each like a coin */
+			for (a = 0; a < s->atoms; a += 64) {
+				uint64_t coins = random_next(&p->random), b;
+
+				for (b = a; b < a + 64 && b < s->atoms; b++)
+					select_atoms(p, s->first_atom + b, 1, coins >> (b - a) & 1);
+			}
+		}
+	}
+}
+
+static char *selections(struct point *p)
+{
+	unsigned all = p->depth ? 1 : p->x->subsets;
+	size_t i, stride;
+	uint64_t mask;
+	char how[64];
+	char *why = NULL;
+
+	if (!p->count)
+		return one_image(p, "all there");
+	if (p->count <= all) {
+		for (mask = 0; mask < 1ull << p->count && !why; mask++) {
+			for (i = 0; i < p->count; i++)
+				select_piece(p, i, mask >> i & 1);
+			snprintf(how, sizeof(how), "subset %llx", (unsigned long long)mask);
+			why = one_image(p, how);
+		}
+	} else {
+		select_all(p, false);
+		why = one_image(p, "none there");
+		for (i = 0; i < p->count && !why; i++) {	/* every prefix; the last one is all */
+			select_piece(p, i, true);
+			if (p->depth && i + 1 < p->count)
+				continue;
+			snprintf(how, sizeof(how), "the first %zu there", i + 1);
+			why = one_image(p, how);
+		}
+		stride = p->x->lone ? p->count / p->x->lone + 1 : 1;
+		for (i = p->event % stride; p->x->lone && !p->depth && i < p->count && !why; i += stride) {
+			select_all(p, true);
+			select_piece(p, i, false);
+			snprintf(how, sizeof(how), "all but piece %zu", i);
+			why = one_image(p, how);
+			select_all(p, false);
+			select_piece(p, i, true);
+			snprintf(how, sizeof(how), "only piece %zu", i);
+			if (!why)
+				why = one_image(p, how);
+		}
+	}
+	for (i = 0; i < (p->depth ? 1 : p->x->randoms) && !why; i++) {
+		select_random(p);
+		snprintf(how, sizeof(how), "random selection %zu", i);
+		why = one_image(p, how);
+	}
+	return why;
+}
+
+static char *every_crash(struct point *p)
+{
+	size_t i, n, room = 64;
+	char *why;
+
+	p->pieces = need(malloc(room * sizeof(*p->pieces)));
+	n = sim_pieces(p->sim, p->event, p->pieces, room, &p->atoms);
+	if (n > room) {
+		p->pieces = need(realloc(p->pieces, n * sizeof(*p->pieces)));
+		n = sim_pieces(p->sim, p->event, p->pieces, n, &p->atoms);
+	}
+	/* what has arrived stays when only the client dies */
+	for (i = 0; i < n; i++)
+		if (p->crash == SIM_POWER_CUT || !p->pieces[i].drained)
+			p->pieces[p->count++] = p->pieces[i];
+	p->selection = need(calloc(1, p->atoms / 8 + 1));
+	p->x->points++;
+	why = selections(p);
+	free(p->selection);
+	free(p->pieces);
+	return why;
+}
+
+/* Which step had begun, and whether it had returned, when so many events had been. */
+static void step_at(const struct world *w, uint64_t event, unsigned *step, bool *in_flight)
+{
+	unsigned last = oracle_steps(w->run.oracle), s;
+
+	*step = w->recorded_from;
+	*in_flight = false;
+	for (s = w->recorded_from + 1; s <= last && w->begins[s] < event; s++) {
+		*step = s;
+		*in_flight = event < w->ends[s];
+	}
+}
+
+char *explore(struct explore *x, struct world *w)
+{
+	uint64_t events = sim_events(w->sim), e;
+	char *why = NULL;
+	int crash;
+
+	for (e = 0; e <= events && !why; e++) {
+		if (x->only_event != UINT64_MAX && e != x->only_event)
+			continue;
+		for (crash = SIM_POWER_CUT; crash <= SIM_CLIENT_CRASH && !why; crash++) {
+			struct point p = {.x = x, .oracle = w->run.oracle, .sim = w->sim, .event = e, .crash = crash,
+					  .random = x->seed ^ e * 1000003 ^ crash};
+
+			if (!(crash == SIM_POWER_CUT ? x->power : x->client))
+				continue;
+			step_at(w, e, &p.step, &p.in_flight);
+			why = every_crash(&p);
+		}
+	}
+	return why;
+}
