@@ -6,7 +6,7 @@
  * live through it); the child mounts the core, then FUSE, and asks the kernel once for the root, so that an answer has
  * really been seen; then it says so to the parent, whose exit status is mount(8)'s, and its messages go to syslog.
  *
- * Threads: the main one waits in libfuse's loop; one takes the signals; one
+ * Threads: the main one waits in libfuse's loop; one takes the signals, from the start; one
  * asks for the root and ends.
  */
 #include <errno.h>
@@ -46,6 +46,7 @@ struct daemon {
 	struct fs *fs;
 	struct front *front;
 	int parent;		/* pipe to who waits for the outcome; -1: nobody */
+	atomic_bool mounted;	/* from here on a signal unmounts; before, nothing needs an order to end */
 	atomic_bool ending;
 	atomic_int status;	/* exit status */
 };
@@ -234,6 +235,13 @@ static void *take_signals(void *arg)
 			continue;
 		if (atomic_load(&d->ending))
 			return NULL;
+		if (!atomic_load(&d->mounted)) {
+			if (number == SIGUSR1)
+				continue;
+			report_error("%s: %s before it was mounted", d->path, strsignal(number));
+			tell_parent(d, EXIT_MOUNT);
+			_exit(EXIT_MOUNT);
+		}
 		if (number == SIGUSR1) {
 			show_info(d);
 			continue;
@@ -264,6 +272,7 @@ static int mount_core(struct daemon *d)
 	int rc = fs_mount(&d->fs, &options);
 
 	if (rc) {
+		d->fs = NULL;
 		report_error("cannot mount %s: %s", o->source, core_error(rc));
 		return rc;
 	}
@@ -288,6 +297,7 @@ static int mount_fuse(struct daemon *d)
 		report_error("%s: cannot set up FUSE: %s", d->path, strerror(-rc));
 		return rc;
 	}
+	atomic_store(&d->mounted, true);
 	rc = front_mount(d->front, d->path, &d->device);
 	if (rc)
 		report_error("cannot mount on %s: %s", d->path, strerror(-rc));
@@ -308,67 +318,76 @@ static void block_signals(void)
 	signal(SIGPIPE, SIG_IGN);
 }
 
+/* With FUSE mounted: 0 when it was unmounted, or the error that kept it from being served. */
+static int run(struct daemon *d)
+{
+	pthread_t announcer;
+	int rc;
+
+	rc = -pthread_create(&announcer, NULL, announce, d);
+	if (rc) {
+		report_error("%s: no thread: %s", d->path, strerror(-rc));
+		return rc;
+	}
+	rc = front_loop(d->front);
+	if (rc)
+		report_error("%s: the FUSE session failed: %s", d->path, strerror(-rc));
+	atomic_store(&d->ending, true);
+	front_unmount(d->front);
+	pthread_join(announcer, NULL);
+	return rc;
+}
+
 static int serve(struct daemon *d)
 {
 	unsigned timeo_s = d->options->timeo_s ? d->options->timeo_s : TIMEO_DEFAULT_S;
-	pthread_t signals, announcer;
-	char ended[512];
-	int rc, runfile;
+	int rc, ended, runfile = -1;
+	char text[512] = "";
+	pthread_t signals;
 
 	block_signals();
 #ifdef PR_SET_IO_FLUSHER
 	/* Memory that we need to write pages back must not wait for pages to be written back. */
 	prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
 #endif
+	rc = -pthread_create(&signals, NULL, take_signals, d);
+	if (rc) {
+		report_error("no thread: %s", strerror(-rc));
+		goto out;
+	}
 	rc = mount_core(d);
 	if (rc)
 		goto no_core;
 	rc = mount_fuse(d);
-	if (rc)
-		goto no_fuse;
-	runfile = runfile_create(d->device, timeo_s);
-	if (runfile < 0)
-		report_debug("umount will not wait for the end: run file: %s", strerror(-runfile));
-
-	rc = -pthread_create(&signals, NULL, take_signals, d);
-	if (rc)
-		goto no_threads;
-	rc = -pthread_create(&announcer, NULL, announce, d);
-	if (rc)
-		goto no_announcer;
-	rc = front_loop(d->front);
-	if (rc)
-		report_error("%s: the FUSE session failed: %s", d->path, strerror(-rc));
-	atomic_store(&d->ending, true);
-	if (runfile >= 0)
-		runfile_ending(runfile);
-	front_unmount(d->front);
-	pthread_join(announcer, NULL);
-no_announcer:
+	if (!rc) {
+		runfile = runfile_create(d->device, timeo_s);
+		if (runfile < 0)
+			report_debug("umount will not wait for the end: run file: %s", strerror(-runfile));
+		rc = run(d);
+		if (runfile >= 0)
+			runfile_ending(runfile);
+	}
+no_core:
+	/* Whoever still comes with a signal finds nothing to end. */
 	atomic_store(&d->ending, true);
 	pthread_kill(signals, SIGUSR1);
 	pthread_join(signals, NULL);
-no_threads:
-	if (rc)
-		atomic_store(&d->status, EXIT_MOUNT);
 	front_delete(d->front);
-	rc = fs_unmount(d->fs);
-	if (rc) {
-		snprintf(ended, sizeof(ended), "%s", core_error(rc));
-		report_error("%s: unmounted with an error: %s", d->options->source, ended);
-		atomic_store(&d->status, EXIT_MOUNT);
+	if (d->fs) {
+		ended = fs_unmount(d->fs);
+		if (ended) {
+			snprintf(text, sizeof(text), "%s", core_error(ended));
+			report_error("%s: unmounted with an error: %s", d->options->source, text);
+			rc = rc ? rc : ended;
+		}
 	}
 	if (runfile >= 0)
-		runfile_close(runfile, d->device, rc ? ended : NULL);
+		runfile_close(runfile, d->device, *text ? text : NULL);
+out:
+	if (rc)
+		atomic_store(&d->status, EXIT_MOUNT);
 	tell_parent(d, EXIT_MOUNT);
 	return atomic_load(&d->status);
-
-no_fuse:
-	front_delete(d->front);
-	fs_unmount(d->fs);
-no_core:
-	tell_parent(d, EXIT_MOUNT);
-	return EXIT_MOUNT;
 }
 
 /* The parent's part: its exit status is the outcome. */

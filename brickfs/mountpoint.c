@@ -115,6 +115,8 @@ int mountpoint_enter(const char *source, const char *path)
 	struct libmnt_fs *fs = mnt_new_fs();
 	int rc = -ENOMEM;
 
+	/* Left behind by one that was unmounted past libmount. */
+	update_table(path, NULL);
 	if (fs && !mnt_fs_set_source(fs, source) && !mnt_fs_set_target(fs, path) &&
 	    !mnt_fs_set_fstype(fs, MOUNTPOINT_TYPE) && !mnt_fs_set_options(fs, "_netdev"))
 		rc = update_table(NULL, fs);
