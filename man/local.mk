@@ -2,3 +2,4 @@ dist_man_MANS += \
 	man/brickfs.8 \
 	man/mkfs.brickfs.8 \
 	man/fsck.brickfs.8
+dist_man_MANS += man/brick.3

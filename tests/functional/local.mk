@@ -1,6 +1,7 @@
 # Real daemons, real mounts. A name is TEST-TRANSPORT[-BRICKS[-mapsN]], see run.sh; "bash run.sh NAME" runs one by hand.
 FUNCTIONAL_ALL = \
 	calls-tcp calls-unix \
+	libbrick-tcp libbrick-unix \
 	mount-tcp-3 mount-unix \
 	tree-tcp-1 tree-unix-1 tree-tcp-3 tree-unix-3 tree-tcp-1-maps8 tree-unix-3-maps8 \
 	posix-tcp posix-unix-3-maps8 \
@@ -38,3 +39,13 @@ EXTRA_DIST += \
 	tests/functional/stress.sh tests/functional/killmount.sh tests/functional/killbrick.sh \
 	tests/functional/fault.sh tests/functional/full.sh tests/functional/hundred.sh tests/functional/second.sh \
 	tests/functional/refuse.sh tests/functional/fence.sh
+
+# libbrick against a real brickd, the example of brick(3), and what the library exports.
+check_PROGRAMS += tests/functional/libbrick-real tests/functional/brick-example
+tests_functional_libbrick_real_SOURCES = tests/functional/libbrick-real.c
+tests_functional_libbrick_real_LDADD = common/libbrick.la
+tests_functional_brick_example_SOURCES = tests/functional/brick-example.c
+tests_functional_brick_example_LDADD = common/libbrick.la
+dist_check_SCRIPTS += tests/functional/libbrick-shape.sh
+TESTS += tests/functional/libbrick-shape.sh
+EXTRA_DIST += tests/functional/libbrick.sh
