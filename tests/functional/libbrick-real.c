@@ -164,7 +164,7 @@ static void rejoin(struct brick_session *a)
 	printf("a lane that was cut rejoins with its session's maps\n");
 }
 
-static void revoke(struct brick_session *b)
+static void in_the_way(struct brick_session *b)
 {
 	struct brick_session *victim = open_session("victim", 2, 4);
 	struct brick_lane *lane = brick_lane(victim, 0), *lb = brick_lane(b, 0);
@@ -208,7 +208,7 @@ static void calls(void)
 	alloc_and_free(brick_lane(a, 0));
 	sharing(a, b);
 	rejoin(a);
-	revoke(b);
+	in_the_way(b);
 	ok(brick_stat(brick_lane(b, 0), &stat) == 0);
 	ok(stat.sessions >= 2 && stat.capacity == brick_info(a)->capacity && stat.op[0].count > 0);
 	/* Sessions end one behind the other without a gap in between that others could see. */
