@@ -1,3 +1,4 @@
 include tests/unit/common.mk
 include tests/unit/target.mk
 include tests/unit/core.mk
+include tests/unit/front.mk
