@@ -14,7 +14,7 @@ crash_driver = \
 	tests/crash/world.h tests/crash/world.c \
 	tests/crash/workload.h tests/crash/workload.c tests/crash/workload-run.c \
 	tests/crash/oracle.h tests/crash/oracle-impl.h tests/crash/oracle.c tests/crash/oracle-check.c \
-	tests/crash/tree.h tests/crash/tree.c
+	tests/crash/tree.h tests/crash/tree.c tests/crash/tree-compare.c
 
 # What the oracle expects, compared with what Linux does.
 check_PROGRAMS += tests/crash/oracle-host
@@ -24,3 +24,12 @@ tests_crash_oracle_host_LDADD = tests/crash/libsim.la
 dist_check_SCRIPTS += tests/crash/oracle-host.sh
 TESTS += tests/crash/oracle-host.sh
 EXTRA_DIST += tests/crash/README.md
+
+check_PROGRAMS += tests/crash/oracle-test
+tests_crash_oracle_test_SOURCES = \
+	tests/crash/oracle-test.c \
+	tests/crash/oracle.h tests/crash/oracle-impl.h tests/crash/oracle.c tests/crash/oracle-check.c \
+	tests/crash/tree.h tests/crash/tree-compare.c
+tests_crash_oracle_test_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs $(CHECK_CFLAGS)
+tests_crash_oracle_test_LDADD = $(CHECK_LIBS)
+TESTS += tests/crash/oracle-test

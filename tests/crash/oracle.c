@@ -11,8 +11,9 @@
 #include <string.h>
 #include <sys/xattr.h>
 
-#define UNIT_FACTOR 0x9e3779b97f4a7c15ull
-#define UNIT_XOR (0x5bf03635ull << 32)
+/* odd numbers of no meaning (the golden ratio, and a factor of splitmix64) */
+#define FACTOR_1 0x9e3779b97f4a7c15ull
+#define FACTOR_2 0xbf58476d1ce4e5b9ull
 
 static void *need(void *p)
 {
@@ -23,20 +24,30 @@ static void *need(void *p)
 	return p;
 }
 
-/* A unit tells its writer and its place: (source, index) times an odd number, which has an inverse. */
+static uint64_t fold(uint64_t x)
+{
+	return x ^ x >> 32;	/* its own inverse */
+}
+
+static uint64_t inverse(uint64_t odd)
+{
+	uint64_t x = odd;
+	int i;
+
+	for (i = 0; i < 5; i++)
+		x *= 2 - odd * x;	/* Newton: doubles the good bits */
+	return x;
+}
+
+/* A unit tells its writer and its place: (source, index), mixed well, so that each byte tells something, by steps that have a way back. */
 uint64_t oracle_unit(uint32_t source, uint64_t index)
 {
-	return source ? (((uint64_t)source << 40 | index) ^ UNIT_XOR) * UNIT_FACTOR : 0;
+	return source ? fold(fold(fold((uint64_t)source << 40 | index) * FACTOR_1) * FACTOR_2) : 0;
 }
 
 bool oracle_whose(uint64_t unit, uint32_t *source, uint64_t *index)
 {
-	uint64_t inverse = UNIT_FACTOR;
-	int i;
-
-	for (i = 0; i < 5; i++)
-		inverse *= 2 - UNIT_FACTOR * inverse;	/* Newton: doubles the good bits */
-	unit = unit * inverse ^ UNIT_XOR;
+	unit = fold(fold(fold(unit) * inverse(FACTOR_2)) * inverse(FACTOR_1));
 	*source = unit >> 40;
 	*index = unit & ((1ull << 40) - 1);
 	return *source && *source < 1u << 20 && *index < 1ull << 27;

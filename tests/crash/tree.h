@@ -8,6 +8,7 @@
 #ifndef TESTS_TREE_H
 #define TESTS_TREE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/stat.h>
@@ -47,6 +48,8 @@ struct tree {
 int tree_take(struct tree *tree, struct fs *fs, char **why);
 void tree_free(struct tree *tree);
 const struct tree_node *tree_find(const struct tree *tree, uint64_t ino);
+/* Attributes alone, but for atime. */
+bool tree_same_stat(const struct stat *a, const struct stat *b);
 /* NULL if both are the same to a user, times and readdir positions included; else a malloc'ed text. */
 char *tree_differ(const struct tree *a, const struct tree *b);
 
