@@ -46,7 +46,8 @@ struct daemon {
 	struct fs *fs;
 	struct front *front;
 	int parent;		/* pipe to who waits for the outcome; -1: nobody */
-	atomic_bool mounted;	/* from here on a signal unmounts; before, nothing needs an order to end */
+	pthread_mutex_t mounting;	/* held while FUSE is mounted */
+	bool mounted;		/* from here on a signal unmounts; before, nothing needs an order to end */
 	atomic_bool ending;
 	atomic_int status;	/* exit status */
 };
@@ -219,6 +220,16 @@ static void show_info(struct daemon *d)
 		      (uintmax_t)info.log_segments, (uintmax_t)info.replayed, (uintmax_t)info.leaked);
 }
 
+static bool is_mounted(struct daemon *d)
+{
+	bool mounted;
+
+	pthread_mutex_lock(&d->mounting);
+	mounted = d->mounted;
+	pthread_mutex_unlock(&d->mounting);
+	return mounted;
+}
+
 static void *take_signals(void *arg)
 {
 	struct daemon *d = arg;
@@ -235,7 +246,7 @@ static void *take_signals(void *arg)
 			continue;
 		if (atomic_load(&d->ending))
 			return NULL;
-		if (!atomic_load(&d->mounted)) {
+		if (!is_mounted(d)) {
 			if (number == SIGUSR1)
 				continue;
 			report_error("%s: %s before it was mounted", d->path, strsignal(number));
@@ -297,8 +308,10 @@ static int mount_fuse(struct daemon *d)
 		report_error("%s: cannot set up FUSE: %s", d->path, strerror(-rc));
 		return rc;
 	}
-	atomic_store(&d->mounted, true);
+	pthread_mutex_lock(&d->mounting);
 	rc = front_mount(d->front, d->path, &d->device);
+	d->mounted = !rc;
+	pthread_mutex_unlock(&d->mounting);
 	if (rc)
 		report_error("cannot mount on %s: %s", d->path, strerror(-rc));
 	return rc;
@@ -412,7 +425,7 @@ static int wait_for_child(int fd, pid_t child)
 int main(int argc, char **argv)
 {
 	struct mount_options options;
-	struct daemon daemon = { .options = &options, .parent = -1 };
+	struct daemon daemon = { .options = &options, .parent = -1, .mounting = PTHREAD_MUTEX_INITIALIZER };
 	int status = EXIT_MOUNT, fds[2];
 	pid_t child;
 
