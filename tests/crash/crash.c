@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "explore.h"
+#include "util.h"
 
 enum mode { MODE_LIVE = 1, MODE_SHORT = 2, MODE_RANDOM = 4, MODE_TEETH = 8 };
 
@@ -32,15 +33,6 @@ static struct {
 static struct timespec began;
 static uint64_t workloads;
 static struct explore totals;
-
-static void *need(void *p)
-{
-	if (!p) {
-		fputs("crash: out of memory\n", stderr);
-		abort();
-	}
-	return p;
-}
 
 static double elapsed(void)
 {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* explore - see explore.h. */
 #include "explore.h"
+#include "util.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -26,27 +27,6 @@ struct point {
 	uint64_t random;
 	char outer[128];		/* the crash before this one */
 };
-
-static void *need(void *p)
-{
-	if (!p) {
-		fputs("crash: out of memory\n", stderr);
-		abort();
-	}
-	return p;
-}
-
-static char *__attribute__((format(printf, 1, 2))) say(const char *format, ...)
-{
-	va_list args;
-	char *text;
-
-	va_start(args, format);
-	if (vasprintf(&text, format, args) < 0)
-		need(NULL);
-	va_end(args);
-	return text;
-}
 
 static bool seen_before(struct explore *x, uint64_t key)
 {

@@ -16,6 +16,7 @@
 
 #include "core.h"
 #include "simbrick.h"
+#include "util.h"
 
 struct fs {
 	struct sim *sim;
@@ -28,13 +29,6 @@ struct fs {
 /* One directory lives as long as the sim does not change: remounts find it again. */
 static char the_path[64];
 static struct sim *the_sim;
-
-static void *need(void *p)
-{
-	if (!p)
-		abort();
-	return p;
-}
 
 const char *fs_error_text(void)
 {

@@ -9,6 +9,7 @@ tests_crash_libsim_la_LIBADD = $(XXHASH_LIBS)
 
 # The oracle, and the driver of the crash tests.
 crash_driver = \
+	tests/crash/util.h \
 	tests/crash/crash.c \
 	tests/crash/explore.h tests/crash/explore.c \
 	tests/crash/world.h tests/crash/world.c \
@@ -27,7 +28,7 @@ EXTRA_DIST += tests/crash/README.md
 
 check_PROGRAMS += tests/crash/oracle-test
 tests_crash_oracle_test_SOURCES = \
-	tests/crash/oracle-test.c \
+	tests/crash/oracle-test.c tests/crash/util.h \
 	tests/crash/oracle.h tests/crash/oracle-impl.h tests/crash/oracle.c tests/crash/oracle-check.c \
 	tests/crash/tree.h tests/crash/tree-compare.c
 tests_crash_oracle_test_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs $(CHECK_CFLAGS)

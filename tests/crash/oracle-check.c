@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* oracle-check - compares a tree with a state, and with all states that a crash may leave (oracle.h says which). */
 #include "oracle-impl.h"
+#include "util.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -19,15 +20,6 @@ struct check {
 	uint64_t partial;		/* the inode that step k + 1 made longer, and not yet all of it */
 	char *why;
 };
-
-static void *need(void *p)
-{
-	if (!p) {
-		fputs("crash: out of memory\n", stderr);
-		abort();
-	}
-	return p;
-}
 
 static bool __attribute__((format(printf, 2, 3))) differs(struct check *c, const char *format, ...)
 {

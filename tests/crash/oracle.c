@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* oracle - see oracle.h. The model and its operations; what is allowed is in oracle-check.c. */
 #include "oracle-impl.h"
+#include "util.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -14,15 +15,6 @@
 /* odd numbers of no meaning (the golden ratio, and a factor of splitmix64) */
 #define FACTOR_1 0x9e3779b97f4a7c15ull
 #define FACTOR_2 0xbf58476d1ce4e5b9ull
-
-static void *need(void *p)
-{
-	if (!p) {
-		fputs("crash: out of memory\n", stderr);
-		abort();
-	}
-	return p;
-}
 
 static uint64_t fold(uint64_t x)
 {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* tree - see tree.h. Taking it; comparing is in tree-compare.c. */
 #include "tree.h"
+#include "util.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -25,15 +26,6 @@ struct entries {
 	uint64_t last;
 	int bad;		/* positions that do not ascend */
 };
-
-static void *need(void *p)
-{
-	if (!p) {
-		fputs("crash: out of memory\n", stderr);
-		abort();
-	}
-	return p;
-}
 
 static int __attribute__((format(printf, 3, 4))) fail(struct walk *w, int error, const char *format, ...)
 {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* workload-run - one step on the filesystem and on the oracle, and what they answer side by side. */
 #include "workload.h"
+#include "util.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -11,27 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/xattr.h>
-
-static void *need(void *p)
-{
-	if (!p) {
-		fputs("crash: out of memory\n", stderr);
-		abort();
-	}
-	return p;
-}
-
-static char *__attribute__((format(printf, 1, 2))) say(const char *format, ...)
-{
-	va_list args;
-	char *text;
-
-	va_start(args, format);
-	if (vasprintf(&text, format, args) < 0)
-		need(NULL);
-	va_end(args);
-	return text;
-}
 
 static char *answers(const char *what, int64_t is, int64_t expected)
 {

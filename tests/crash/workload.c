@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* workload - see workload.h. Text and making; running is in workload-run.c. */
 #include "workload.h"
+#include "util.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -31,15 +32,6 @@ static const struct {
 	[STEP_TICK] = {"tick", F_NONE},		 [STEP_CHECKPOINT] = {"checkpoint", F_NONE},
 	[STEP_REMOUNT] = {"remount", F_NONE},
 };
-
-static void *need(void *p)
-{
-	if (!p) {
-		fputs("crash: out of memory\n", stderr);
-		abort();
-	}
-	return p;
-}
 
 void workload_add(struct workload *w, const struct step *step)
 {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* world - see world.h. */
 #include "world.h"
+#include "util.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -52,27 +53,6 @@ void world_catch(void)
 void world_alive(void)
 {
 	alarm(HANG_SECONDS);
-}
-
-static void *need(void *p)
-{
-	if (!p) {
-		fputs("crash: out of memory\n", stderr);
-		abort();
-	}
-	return p;
-}
-
-static char *__attribute__((format(printf, 1, 2))) say(const char *format, ...)
-{
-	va_list args;
-	char *text;
-
-	va_start(args, format);
-	if (vasprintf(&text, format, args) < 0)
-		need(NULL);
-	va_end(args);
-	return text;
 }
 
 static const char *const endpoints[WORLD_BRICKS_MAX] = {"sim:0", "sim:1", "sim:2", "sim:3", "sim:4", "sim:5", "sim:6", "sim:7"};
