@@ -49,7 +49,7 @@ struct brick_options {
 	uint32_t maps;		/* mapped blocks wanted, 0: as many as are granted */
 	uint16_t lanes;		/* lanes wanted, 0: 1 */
 	uint16_t depth;		/* requests in flight on a lane, 0: 64 */
-	uint32_t timeout_ms;	/* for connecting, and for each request without an answer; 0: 10000 */
+	uint32_t timeout_ms;	/* for connecting, and for each request without an answer while nothing else moves (at most four times); 0: 10000 */
 };
 
 enum brick_persist_method {

@@ -19,6 +19,17 @@ const char *const brick_op_names[BRICK_OPS] = {
 	"alloc", "free", "map", "unmap", "list", "persist", "read", "write", "other",
 };
 
+/*
+ * alloc and free are durable when answered, and an alloc may have to zero a block:
+ * smaller messages, which go out together all the same, show that the brick is at work.
+ */
+#define DURABLE_BATCH 64
+
+size_t call_batch(const struct op *op)
+{
+	return op->type == WIRE_ALLOC || op->type == WIRE_FREE ? DURABLE_BATCH : WIRE_ADDRS_MAX;
+}
+
 size_t call_encode(const struct op *op, uint32_t id, size_t first, size_t count, uint8_t *buf)
 {
 	switch (op->type) {

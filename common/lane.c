@@ -4,8 +4,12 @@
  * the brick granted, and come back as completions in any order.
  *
  * Request IDs are (generation << 16 | slot), so that a reply to what is no longer in
- * flight is noticed.  All requests have the same time limit: the first of those
- * in flight, in the order of sending, is the first to run out.
+ * flight is noticed.
+ *
+ * A request is late when it has no answer and nothing has moved on the lane for the
+ * time limit, or, whatever moved, for LATE_FACTOR times that: many requests may
+ * queue in front of slow storage or a slow wire.  The limit is the same for all, so
+ * the first of those in flight, in the order of sending, is the first to run out.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -19,6 +23,8 @@
 #include <unistd.h>
 
 #include "session.h"
+
+#define LATE_FACTOR 4
 
 static uint64_t now_ns(void)
 {
@@ -309,6 +315,19 @@ void lane_drop(struct brick_lane *lane, struct op *op)
 	STAILQ_INSERT_HEAD(&lane->free_ops, op, link);
 }
 
+/* When the first of what is in flight will be late. */
+static uint64_t deadline(const struct brick_lane *lane)
+{
+	const struct slot *first = TAILQ_FIRST(&lane->sent);
+	uint64_t quiet, last;
+
+	if (!first)
+		return UINT64_MAX;
+	quiet = (first->posted_ns > lane->moved_ns ? first->posted_ns : lane->moved_ns) + lane->timeout_ns;
+	last = first->posted_ns + LATE_FACTOR * lane->timeout_ns;
+	return quiet < last ? quiet : last;
+}
+
 static struct slot *take_slot(struct brick_lane *lane, struct op *op, size_t first, size_t count)
 {
 	struct slot *slot = TAILQ_FIRST(&lane->free_slots);
@@ -321,7 +340,6 @@ static struct slot *take_slot(struct brick_lane *lane, struct op *op, size_t fir
 	slot->first = first;
 	slot->count = count;
 	slot->posted_ns = now_ns();
-	slot->deadline_ns = slot->posted_ns + lane->timeout_ns;
 	op->messages++;
 	return slot;
 }
@@ -338,8 +356,8 @@ static void send_batch(struct brick_lane *lane)
 		size_t len;
 		int ret;
 
-		if (count > WIRE_ADDRS_MAX)
-			count = WIRE_ADDRS_MAX;
+		if (count > call_batch(op))
+			count = call_batch(op);
 		slot = take_slot(lane, op, first, count);
 		op->sent += count;
 		if (op->sent == op->n)
@@ -387,7 +405,6 @@ int lane_post_io(struct brick_lane *lane, struct op *op)
 /* Moves what can be moved without waiting: the connection, the rest of a batch, the time limits. */
 static void progress(struct brick_lane *lane)
 {
-	struct slot *first;
 	uint64_t now = 0;
 	int moved;
 
@@ -404,6 +421,8 @@ static void progress(struct brick_lane *lane)
 		lane_break(lane, moved);
 		return;
 	}
+	if (moved > 0 && now)
+		lane->moved_ns = now;
 	if (lane->unsent)
 		send_batch(lane);
 	if (lane->timer_ns && now >= lane->timer_ns) {
@@ -412,18 +431,9 @@ static void progress(struct brick_lane *lane)
 		if (read(lane->timer, &expirations, sizeof(expirations)) > 0)
 			lane->timer_ns = 0;
 	}
-	first = TAILQ_FIRST(&lane->sent);
-	if (!first || now < first->deadline_ns)
-		return;
-	/* While bytes move, the wire may be what is slow, but not without end. */
-	if (moved > 0 && now - first->posted_ns < 4 * lane->timeout_ns) {
-		TAILQ_FOREACH(first, &lane->sent, link)
-			if (first->deadline_ns <= now)
-				first->deadline_ns = now + lane->timeout_ns / 4;
-		return;
-	}
-	lane_break(lane, brick_fail(-ETIMEDOUT, "%s: no answer from the brick for %u ms", lane->session->text,
-				    lane->session->timeout_ms));
+	if (now >= deadline(lane))
+		lane_break(lane, brick_fail(-ETIMEDOUT, "%s: no answer from the brick for %u ms", lane->session->text,
+					    lane->session->timeout_ms));
 }
 
 static int take(struct brick_lane *lane, struct brick_completion *completions, int max)
@@ -457,15 +467,15 @@ int brick_poll(struct brick_lane *lane, struct brick_completion *completions, in
 /* Sleeps until the connection has something, or until the time; 0 when it is worth to poll again. */
 static int sleep_until(struct brick_lane *lane, uint64_t until_ns)
 {
-	struct slot *first = TAILQ_FIRST(&lane->sent);
+	uint64_t late = deadline(lane);
 	struct pollfd pfd = { .fd = lane->session->ops->fd(lane->transport) };
 	struct timespec time;
 	uint64_t now;
 
 	if (lane->session->ops->arm(lane->transport, &pfd.events))
 		return 0;
-	if (first && first->deadline_ns < until_ns)
-		until_ns = first->deadline_ns;
+	if (late < until_ns)
+		until_ns = late;
 	now = now_ns();
 	if (now >= until_ns)
 		return 0;
@@ -543,7 +553,7 @@ int brick_fd(struct brick_lane *lane)
 
 int brick_arm(struct brick_lane *lane)
 {
-	struct slot *first = TAILQ_FIRST(&lane->sent);
+	uint64_t late = deadline(lane);
 	struct epoll_event event = { 0 };
 	short wanted = 0;
 	int ret;
@@ -565,13 +575,13 @@ int brick_arm(struct brick_lane *lane)
 		lane->epoll_events = event.events;
 	}
 	/* A timer that goes off too early costs one poll; one that is set for each request costs more. */
-	if (first && (lane->timer_ns == 0 || lane->timer_ns > first->deadline_ns)) {
-		struct itimerspec spec = { .it_value = { .tv_sec = (time_t)(first->deadline_ns / 1000000000),
-							 .tv_nsec = (long)(first->deadline_ns % 1000000000) } };
+	if (late != UINT64_MAX && (lane->timer_ns == 0 || lane->timer_ns > late)) {
+		struct itimerspec spec = { .it_value = { .tv_sec = (time_t)(late / 1000000000),
+							 .tv_nsec = (long)(late % 1000000000) } };
 
 		if (timerfd_settime(lane->timer, TFD_TIMER_ABSTIME, &spec, NULL) < 0)
 			goto fail;
-		lane->timer_ns = first->deadline_ns;
+		lane->timer_ns = late;
 	}
 	return 0;
 fail:

@@ -58,7 +58,7 @@ struct slot {
 	struct op *op;			/* NULL: free */
 	uint32_t id;
 	size_t first, count;		/* entries of op that it carries */
-	uint64_t posted_ns, deadline_ns;
+	uint64_t posted_ns;
 };
 
 STAILQ_HEAD(op_list, op);
@@ -79,6 +79,7 @@ struct brick_lane {
 	struct op *unsent;		/* a batch with entries that are in no message yet: nothing overtakes it */
 	unsigned in_flight;		/* posted and not returned by brick_poll() */
 	uint64_t timeout_ns;
+	uint64_t moved_ns;		/* when bytes or completions moved last */
 
 	int epoll, timer;		/* brick_fd(), made when asked for; -1 */
 	uint32_t epoll_events;		/* what the socket is registered for, 0: not registered */
@@ -134,6 +135,8 @@ int lane_finish(struct brick_lane *lane);
 /* calls.c */
 /* A call of one message, with nothing else in flight: its status. decode NULL: the reply has no body. */
 int call_single(struct brick_lane *lane, uint16_t type, const void *in, op_decode decode, void *out);
+/* How many entries of op go into one message, at most. */
+size_t call_batch(const struct op *op);
 /* One message of op, entries [first, first + count), into buf. */
 size_t call_encode(const struct op *op, uint32_t id, size_t first, size_t count, uint8_t *buf);
 /* The reply to such a message, with status 0. */

@@ -15,3 +15,10 @@ TESTS += tests/unit/test_libbrick
 tests_unit_test_libbrick_SOURCES = tests/unit/test_libbrick.c tests/unit/fake_brick.h tests/unit/fake_brick.c
 tests_unit_test_libbrick_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_test_libbrick_LDADD = common/libbrick.la common/libcommon.la $(CHECK_LIBS)
+
+# What libbrick does not export is compiled into its test.
+check_PROGRAMS += tests/unit/test_stream
+TESTS += tests/unit/test_stream
+tests_unit_test_stream_SOURCES = tests/unit/test_stream.c common/stream.c common/brick-error.c
+tests_unit_test_stream_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_unit_test_stream_LDADD = common/libcommon.la $(CHECK_LIBS)

@@ -428,6 +428,10 @@ static bool respond(struct connection *c, struct reply reply, const struct wire_
 		}
 		ok = ok && emit(c, &reply, FAKE_GOOD);
 		break;
+	case FAKE_SLOW:
+		usleep(500000);
+		ok = emit(c, &reply, FAKE_GOOD);
+		break;
 	case FAKE_REVERSE:
 		c->pending[c->pending_count] = reply;
 		c->pending[c->pending_count++].bytes = memcpy(malloc(reply.len), reply.bytes, reply.len);

@@ -39,6 +39,7 @@ enum fake_fault {
 	FAKE_WRONG_PLACE,	/* handles that lie nowhere */
 	/* well, but unpleasant */
 	FAKE_DRIP,		/* replies come a few bytes at a time */
+	FAKE_SLOW,		/* each reply takes half a second */
 	FAKE_REVERSE,		/* replies in the reverse order, once .gather requests are there */
 	FAKE_REFUSE,		/* every request answered with EOPNOTSUPP */
 	FAKE_NOTICES,		/* 100 notices before each reply */
