@@ -70,12 +70,14 @@ struct vol_brick {
 	struct backend_handle private_handle;
 	_Atomic uint64_t serial;	/* of the session: 1, 2, ... */
 	atomic_int gone;		/* negative: away for good */
-	struct backend_info info;
+	struct backend_info current;	/* of the session */
+	struct backend_info info;	/* as of vol_connect(); constant */
 	unsigned lane_slots;		/* in lane[]; constant */
 	struct vol_lane *lane;
 	unsigned keepalive_next;	/* by the one caller of vol_keepalive() */
 
 	pthread_mutex_t recover_mutex;	/* one thread mends */
+	atomic_bool mending;		/* it has every lane, or is about to */
 
 	pthread_mutex_t mutex;		/* all below */
 	pthread_cond_t cond;		/* pins went, maps came or went */
@@ -152,8 +154,8 @@ void vol_lane_broke(struct vol_lane *lane);
  * Takes a lane that can be used, mending what has to be mended. *serial: of the session. Negative: none to be had.
  */
 int vol_lane_get(struct vol_brick *b, struct vol_lane **lane, uint64_t *serial);
-/* Persists what the lanes of these bricks have; not what is carried. */
-int vol_persist_lanes(struct volume *vol, struct vol_brick *const *bricks, unsigned n);
+/* Persists what the lanes of these bricks have; not what is carried. *again is set when something was lost on the way. */
+int vol_persist_lanes(struct volume *vol, struct vol_brick *const *bricks, unsigned n, bool *again);
 
 /* volume-map.c */
 struct vol_part {

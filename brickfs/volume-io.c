@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "volume-internal.h"
 
@@ -27,16 +28,21 @@ bool vol_lost(int error)
 	return false;
 }
 
-struct vol_lane *vol_lane_take(struct vol_brick *b)
+/* Threads begin with different lanes. */
+static unsigned my_lane(void)
 {
 	static atomic_uint threads;
 	static _Thread_local unsigned mine;
-	unsigned lanes = b->lanes;
 
 	if (!mine)
 		mine = ++threads;
+	return mine;
+}
+
+static struct vol_lane *lane_free_now(struct vol_brick *b, unsigned preferred, unsigned lanes)
+{
 	for (unsigned i = 0; i < lanes; i++) {
-		struct vol_lane *lane = &b->lane[(mine + i) % lanes];
+		struct vol_lane *lane = &b->lane[(preferred + i) % lanes];
 
 		if (pthread_mutex_trylock(&lane->mutex))
 			continue;
@@ -44,10 +50,52 @@ struct vol_lane *vol_lane_take(struct vol_brick *b)
 			return lane;
 		pthread_mutex_unlock(&lane->mutex);
 	}
-	struct vol_lane *lane = &b->lane[mine % lanes];
+	return NULL;
+}
 
-	pthread_mutex_lock(&lane->mutex);
+struct vol_lane *vol_lane_take(struct vol_brick *b)
+{
+	unsigned lanes = b->lanes, preferred = my_lane();
+	struct vol_lane *lane = lane_free_now(b, preferred, lanes);
+
+	if (!lane) {
+		lane = &b->lane[preferred % lanes];
+		pthread_mutex_lock(&lane->mutex);
+	}
 	return lane;
+}
+
+/*
+ * For who holds lanes of other bricks: NULL while this brick is being mended, so that those are not kept idle.
+ */
+static bool lane_lock_unless_mending(struct vol_brick *b, struct vol_lane *lane)
+{
+	while (pthread_mutex_trylock(&lane->mutex)) {
+		struct timespec until;
+
+		if (b->mending)
+			return false;
+		clock_gettime(CLOCK_REALTIME, &until);
+		until.tv_nsec += 50000000;
+		if (until.tv_nsec >= 1000000000) {
+			until.tv_nsec -= 1000000000;
+			until.tv_sec++;
+		}
+		if (!pthread_mutex_timedlock(&lane->mutex, &until))
+			return true;
+	}
+	return true;
+}
+
+static struct vol_lane *lane_take_unless_mending(struct vol_brick *b)
+{
+	unsigned lanes = b->lanes, preferred = my_lane();
+	struct vol_lane *lane = lane_free_now(b, preferred, lanes);
+
+	if (lane)
+		return lane;
+	lane = &b->lane[preferred % lanes];
+	return lane_lock_unless_mending(b, lane) ? lane : NULL;
 }
 
 void vol_lane_put(struct vol_lane *lane)
@@ -89,7 +137,8 @@ struct use {
 	struct vol_brick *brick;
 	struct vol_part *part;		/* sorted by block */
 	size_t parts;
-	struct vol_lane *lane;
+	struct vol_lane *lane;		/* NULL: the brick is being mended */
+	unsigned lane_index;
 	uint64_t serial;
 	struct backend_io persist;
 	bool lost;			/* must be sent again */
@@ -184,6 +233,8 @@ static int finish(struct use *use, bool commit)
 	struct vol_lane *lane = use->lane;
 	int r = b->vol->backend->drain(b->session, lane->index), error = 0;
 
+	bool refused = use->submitted && !vol_lost(use->submitted);
+
 	if (use->submitted)
 		r = use->submitted;
 	use->lost = vol_lost(r);
@@ -194,8 +245,8 @@ static int finish(struct use *use, bool commit)
 
 		if (part->done)
 			continue;
-		if (vol_lost(part->bio.status)) {
-			use->lost = true;
+		if (vol_lost(part->bio.status)) {	/* also those that were never queued */
+			use->lost |= !refused;
 			continue;
 		}
 		if (part->bio.status && !error)
@@ -210,7 +261,7 @@ static int finish(struct use *use, bool commit)
 		part->map->dirty_lanes |= 1ull << lane->index;
 	}
 	lane->dirty_count = lane->dirty.n;
-	if (commit && !error && use->persist.status) {
+	if (commit && !error && !refused && use->persist.status) {
 		if (vol_lost(use->persist.status))
 			use->lost = true;
 		else
@@ -246,7 +297,13 @@ static int attempt(struct use *uses, unsigned n, bool commit, bool pin)
 	while (taken < n && !r) {
 		struct use *use = &uses[taken++];
 
-		use->lane = vol_lane_take(use->brick);
+		use->serial = use->brick->serial;
+		use->lane = taken > 1 ? lane_take_unless_mending(use->brick) : vol_lane_take(use->brick);
+		if (!use->lane) {
+			use->lost = true;
+			continue;
+		}
+		use->lane_index = use->lane->index;
 		use->serial = use->brick->serial;
 		r = vol_usable(use->brick);
 		use->lost = use->lane->broken || use->lane->index >= use->brick->lanes;
@@ -255,7 +312,8 @@ static int attempt(struct use *uses, unsigned n, bool commit, bool pin)
 	}
 	if (r) {
 		for (unsigned i = 0; i < taken; i++)
-			vol_lane_put(uses[i].lane);
+			if (uses[i].lane)
+				vol_lane_put(uses[i].lane);
 		for (unsigned i = 0; i < n; i++)
 			vol_unpin(uses[i].brick, uses[i].part, uses[i].parts);
 		return r;
@@ -267,7 +325,8 @@ static int attempt(struct use *uses, unsigned n, bool commit, bool pin)
 		struct use *use = &uses[i];
 
 		if (use->lost) {
-			vol_lane_put(use->lane);
+			if (use->lane)
+				vol_lane_put(use->lane);
 			vol_unpin(use->brick, use->part, use->parts);
 			continue;
 		}
@@ -291,7 +350,7 @@ static int recover_uses(struct use *uses, unsigned n, unsigned *attempts)
 		if (!uses[i].lost)
 			continue;
 		struct vol_brick *b = uses[i].brick;
-		int r = vol_recover(b, uses[i].lane->index, uses[i].serial);
+		int r = vol_recover(b, uses[i].lane_index, uses[i].serial);
 
 		if (r)
 			return r;
@@ -444,6 +503,7 @@ struct job {
 	struct vol_lane *lane;
 	struct backend_io io;
 	uint64_t serial;
+	bool held;
 	int r;
 };
 
@@ -489,7 +549,7 @@ static void job_end(struct job *job, bool begun)
 		vol_lane_put(job->lane);
 }
 
-int vol_persist_lanes(struct volume *vol, struct vol_brick *const *bricks, unsigned n)
+int vol_persist_lanes(struct volume *vol, struct vol_brick *const *bricks, unsigned n, bool *again)
 {
 	struct job few[8], *jobs = few;
 	unsigned count = 0, room = 0;
@@ -511,23 +571,30 @@ int vol_persist_lanes(struct volume *vol, struct vol_brick *const *bricks, unsig
 
 			if (!lane->dirty_count)
 				continue;
-			pthread_mutex_lock(&lane->mutex);
+			jobs[count] = (struct job){ .brick = b, .lane = lane, .serial = b->serial };
+			if (!lane_lock_unless_mending(b, lane)) {
+				jobs[count++].r = -ECONNRESET;
+				continue;
+			}
 			r = vol_usable(b);
 			if (r || !lane->dirty.n) {
 				pthread_mutex_unlock(&lane->mutex);
 				continue;
 			}
-			jobs[count] = (struct job){ .brick = b, .lane = lane, .serial = b->serial };
+			jobs[count].held = true;
+			jobs[count].serial = b->serial;
 			jobs[count].r = job_begin(&jobs[count]);
 			count++;
 		}
 	}
 	for (unsigned i = 0; i < count; i++)
-		job_end(&jobs[i], jobs[i].io.op == BACKEND_PERSIST);
+		if (jobs[i].held)
+			job_end(&jobs[i], jobs[i].io.op == BACKEND_PERSIST);
 	for (unsigned i = 0; i < count && !r; i++) {
 		struct job *job = &jobs[i];
 
 		if (vol_lost(job->r)) {
+			*again = true;
 			r = vol_recover(job->brick, job->lane->index, job->serial);
 		} else if (job->r) {
 			vol_latch(vol, -EIO, "brick %s: persist failed: %s", job->brick->endpoint, strerror(-job->r));
@@ -550,17 +617,19 @@ static bool carried(struct volume *vol)
 static int persist_all(struct volume *vol)
 {
 	unsigned attempts = 0;
+	bool again;
 	int r;
 
 	do {
+		again = false;
 		r = 0;
 		for (unsigned i = 0; i < vol->bricks && !r; i++)
 			r = vol_settle(vol->brick[i]);
 		if (!r)
-			r = vol_persist_lanes(vol, vol->brick, vol->bricks);
+			r = vol_persist_lanes(vol, vol->brick, vol->bricks, &again);
 		if (!r && ++attempts == ATTEMPTS_MAX)
 			r = -EIO;
-	} while (!r && carried(vol));
+	} while (!r && (again || carried(vol)));
 	if (r)
 		vol_latch(vol, -EIO, "persist failed: %s", strerror(-r));
 	return r;

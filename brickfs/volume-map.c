@@ -201,7 +201,7 @@ static int evict(struct vol_brick *b, size_t want, const struct vol_part *parts,
 {
 	struct vol_map *victim[EVICT_MAX];
 	size_t count = 0, batch = b->slots / 2;
-	bool dirty = false;
+	bool dirty = false, again;
 	int r = 0;
 
 	if (batch < want)
@@ -224,8 +224,11 @@ static int evict(struct vol_brick *b, size_t want, const struct vol_part *parts,
 		}
 	}
 	pthread_mutex_unlock(&b->mutex);
-	if (dirty)
-		r = vol_persist_lanes(b->vol, &b, 1);
+	while (dirty && !r) {
+		again = false;
+		r = vol_persist_lanes(b->vol, &b, 1, &again);
+		dirty = again;
+	}
 	/* After a persist that failed nothing is CLEAN; the volume has latched, and reads go on. */
 	r = unmap(b, victim, count, !r);
 	pthread_mutex_lock(&b->mutex);

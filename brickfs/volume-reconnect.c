@@ -67,7 +67,7 @@ static void install(struct vol_brick *b, struct backend_session *session, const 
 {
 	struct volume *vol = b->vol;
 	const struct backend_info *info = vol->backend->info(session);
-	bool lost = info->loss_epoch != b->info.loss_epoch && has_dirty(b);
+	bool lost = info->loss_epoch != b->current.loss_epoch && has_dirty(b);
 	size_t slots = vol_maps_slots(vol, info);
 
 	if (lost)
@@ -77,7 +77,7 @@ static void install(struct vol_brick *b, struct backend_session *session, const 
 		b->lane[i].broken = false;
 	}
 	b->session = session;
-	b->info = *info;
+	b->current = *info;
 	b->lanes = info->lanes < b->lane_slots ? info->lanes : b->lane_slots;
 	b->private_handle = *handle;
 	b->serial++;
@@ -232,10 +232,12 @@ static int recover(struct vol_brick *b, unsigned index, uint64_t serial, unsigne
 	pthread_mutex_unlock(&lane->mutex);
 	if (!r)
 		return 0;
-	if (!hold_lanes(b, patience_ms))
-		return -EAGAIN;
-	r = mend(b, index, patience_ms);
-	drop_lanes(b);
+	b->mending = true;
+	if (hold_lanes(b, patience_ms)) {
+		r = mend(b, index, patience_ms);
+		drop_lanes(b);
+	}
+	b->mending = false;
 	if (!b->gone)
 		return r;
 gone:

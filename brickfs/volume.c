@@ -171,7 +171,7 @@ static int brick_new(struct volume *vol, const char *endpoint, struct backend_se
 		return -ENOMEM;
 	b->vol = vol;
 	b->index = vol->bricks;
-	b->info = *vol->backend->info(session);
+	b->info = b->current = *vol->backend->info(session);
 	memcpy(b->uuid, b->info.uuid, sizeof(b->uuid));
 	b->serial = 1;
 	b->lanes = b->info.lanes < VOL_LANES_MAX ? b->info.lanes : VOL_LANES_MAX;
@@ -283,7 +283,7 @@ static bool holder(struct vol_brick *b, struct vol_lane *lane, struct backend_ho
 	if (vol->backend->who(b->session, lane->index, vol->private_addr, holders, HOLDERS_MAX, &n))
 		return false;
 	for (size_t i = 0; i < n && i < HOLDERS_MAX; i++) {
-		if (holders[i].session == b->info.session || (found && holders[i].heard_ms >= last->heard_ms))
+		if (holders[i].session == b->current.session || (found && holders[i].heard_ms >= last->heard_ms))
 			continue;
 		*last = holders[i];
 		found = true;

@@ -59,7 +59,7 @@ void vol_abandon(struct volume *vol);
 /* Opens a session. *brick is its index, also with -EEXIST: a brick of that UUID is connected already. */
 int vol_connect(struct volume *vol, const char *endpoint, unsigned *brick);
 unsigned vol_bricks(const struct volume *vol);
-const struct backend_info *vol_brick_info(const struct volume *vol, unsigned brick);
+const struct backend_info *vol_brick_info(const struct volume *vol, unsigned brick);	/* as of vol_connect() */
 const char *vol_brick_endpoint(const struct volume *vol, unsigned brick);
 
 /*
