@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 #include <string.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #define WATCHES 64
@@ -60,6 +61,8 @@ static void on_sigbus(int signal_number, siginfo_t *info, void *context)
 	/* A SIGBUS that was sent by kill(2) has no address and no guard can answer it. */
 	if (guard && info->si_code > 0) {
 		guard->where = info->si_addr;
+		/* The mask of before: kept here, where it costs nothing until there is a fault, and not by sigsetjmp(). */
+		pthread_sigmask(SIG_SETMASK, &((ucontext_t *)context)->uc_sigmask, NULL);
 		siglongjmp(guard->env, 1);
 	}
 	watch = info->si_code > 0 ? watch_find(info->si_addr) : NULL;
@@ -82,8 +85,7 @@ static void on_sigbus(int signal_number, siginfo_t *info, void *context)
 
 static void install(void)
 {
-	/* SA_NODEFER: the handler is left by siglongjmp() without a change of the signal mask. */
-	struct sigaction action = { .sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO | SA_NODEFER };
+	struct sigaction action = { .sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO };
 
 	sigemptyset(&action.sa_mask);
 	sigaction(SIGBUS, &action, &previous);
