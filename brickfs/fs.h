@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * fs - what the rooms of the core share: the mounted filesystem, inodes, entries,
+ * and the order of the locks.
+ *
+ * Locks, outermost first; none is taken while a later one is held:
+ *
+ *   inode.io	(read-write) of one inode: held over data I/O.  Shared: the shape of the
+ *		file (form, runs, which blocks exist) stays.  Exclusive: it changes.
+ *		Nobody holds the io lock of two inodes.
+ *   ckpt_lock	one checkpoint at a time
+ *   commit_lock one commit at a time
+ *   lock	the namespace: inodes, entries, the open batch, drops, marks.  Never
+ *		held over I/O, never while waiting.
+ *   space.lock	packed blocks and reservations
+ *
+ * Everything in struct inode is under fs->lock, but what says otherwise.
+ *
+ * A change: under fs->lock it is made in memory and its records are appended to
+ * the open batch (structural records at once, inode records when the batch is
+ * closed: mark_dirty()).  So a batch holds a prefix of what was acknowledged.
+ */
+#ifndef BRICKFS_FS_H
+#define BRICKFS_FS_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <time.h>
+
+#include "core.h"
+#include "format.h"
+#include "volume.h"
+
+struct dentry {
+	struct dentry *next;		/* in the name table */
+	struct inode *dir, *inode;
+	uint64_t cookie;
+	uint64_t hash;
+	struct timespec time;
+	uint8_t length;
+	char name[];			/* with a NUL */
+};
+
+struct dir_slot { uint64_t cookie; struct dentry *dentry; };	/* dentry NULL: removed */
+
+struct dir {
+	struct dir_slot *slot;		/* ascending cookies */
+	uint32_t used, room, removed;
+	uint64_t next_cookie;
+	struct inode *parent;		/* the root's is itself */
+	uint32_t subdirs;
+};
+
+struct xattr {
+	struct xattr *next;
+	uint32_t length;
+	uint8_t name_length;
+	char *value;
+	char name[];
+};
+
+struct inode {
+	uint64_t ino;
+	struct inode *hash_next, *prev, *next;	/* prev, next: all inodes */
+	struct inode *dirty_prev, *dirty_next;	/* of fs->dirty, when dirty */
+	uint32_t mode, nlink, uid, gid;
+	uint64_t rdev, size, alloc_end;
+	struct timespec atime, mtime, ctime;
+
+	uint64_t references;		/* the kernel's (lookup count) */
+	uint32_t opens, pins;		/* pins: calls at work on it */
+	bool dirty;
+	bool gone;			/* deleted: its record's removal is in the log */
+	bool known;			/* replay: a record was seen */
+	int wb_error;			/* of a background write, told once by flush or fsync */
+	uint64_t batch;			/* the last batch that holds (or will hold) a change of it */
+	size_t accounted;		/* bytes of its record in fs->live */
+
+	struct dir *dir;
+	struct xattr *xattrs;
+
+	/* The shape of the data.  Changed under io exclusive and fs->lock; read under either. */
+	uint8_t form;			/* enum fmt_form */
+	uint32_t length;		/* inline: bytes; run: pages; ranges: ranges */
+	union {
+		uint8_t *data;
+		uint64_t run;
+		struct fmt_range *ranges;
+	};
+	uint64_t prepared;		/* end of the writes that are under way: >= size */
+	uint64_t dirty_end;		/* existing bytes at and beyond this are zero */
+	uint32_t drops;			/* storage given up and not yet freed; writes into it wait */
+	struct drop *holes;		/* of these, blocks punched in the middle: they read as zeroes */
+	pthread_rwlock_t io;
+};
+
+/* Storage that a batch drops: freed when that batch is durable. */
+struct drop {
+	struct drop *next, *hole_next;
+	uint64_t batch;
+	uint64_t addr;			/* run: first page; else first block */
+	uint32_t pages;			/* run: pages; 0: blocks */
+	uint64_t count;			/* blocks (not all of them exist) */
+	uint32_t fblock;		/* holes: first file block */
+	bool is_hole;
+	struct inode *inode;		/* pinned; waits for this, or NULL */
+};
+
+/* A batch in memory. */
+struct batch {
+	struct batch *next;
+	uint64_t number;
+	uint8_t *data;			/* FMT_BATCH_HEADER bytes of room, then records */
+	size_t length, room;		/* of the records */
+	bool persist;			/* data must be persisted before it is written */
+	bool fresh;			/* begins a new head segment (checkpoint) */
+	uint64_t marks[FMT_MARKS_COUNT];/* limits that hold once it is durable */
+	struct timespec first;		/* when it was opened */
+};
+
+struct log {
+	struct batch *queue, **tail;	/* closed, oldest first */
+	struct batch *open;		/* or NULL */
+	uint64_t next_batch;		/* number of the next one to be opened */
+	uint64_t durable;		/* last durable batch */
+	uint64_t wanted;		/* somebody waits for batches up to this */
+	int error;
+	pthread_cond_t work, done;	/* for the committer; durable or error changed */
+	/* the rest under commit_lock, or before the threads begin */
+	uint64_t segment, offset;	/* where the next batch goes; segment 0: none begun */
+	uint64_t ahead;			/* the next segment, allocated; 0: none */
+	uint64_t *heads;		/* segments from S0 on (also under fs->lock) */
+	uint32_t head_count, head_room;
+	uint64_t *ckpt;			/* segments of the checkpoint */
+	uint32_t ckpt_count;
+	uint64_t last_segment, last_end;/* where the log that was replayed ends */
+	uint64_t head_bytes;		/* written since S0 */
+};
+
+struct pblock;
+struct space {
+	pthread_mutex_t lock;
+	struct pblock **table;		/* by number, open hash */
+	uint32_t buckets, count;
+	struct pblock *class[10];	/* by floor(log2(longest free run)) */
+	uint64_t pages_used;
+	uint64_t inflight;		/* blocks being allocated */
+};
+
+struct fs {
+	struct fs_options options;
+	struct volume *vol;
+	struct fmt_super super;
+	bool readonly;
+	bool damaged;			/* replay found damage: read-only, nothing is freed */
+	bool threads;			/* running */
+	_Atomic bool stop;
+	atomic_int error;		/* a commit or persist failed */
+
+	pthread_mutex_t lock;
+	pthread_mutex_t commit_lock, ckpt_lock;
+	pthread_t committer, worker;
+	pthread_cond_t worker_wake, freed;	/* freed: drops were finished, or a checkpoint ended */
+
+	struct inode **inodes;		/* by number */
+	struct dentry **names;		/* by (directory, name) */
+	uint64_t inode_buckets, name_buckets;
+	uint64_t inode_count, dentry_count;
+	struct inode all;		/* list head */
+	struct inode dirty;		/* list head */
+	size_t dirty_bytes;		/* their records */
+	struct inode *cursor;		/* of a checkpoint's walk; moved on when it is deleted */
+	struct inode *root;
+	uint64_t live;			/* bytes of records of everything that lives */
+	uint64_t symlink_bytes;
+
+	uint64_t next[FMT_MARKS_COUNT];	/* next unused number */
+	uint64_t limit[FMT_MARKS_COUNT];	/* logged */
+	uint64_t durable_limit[FMT_MARKS_COUNT];
+
+	struct drop *drops, **drops_tail;	/* waiting for their batch */
+	bool reclaiming;
+	bool ckpt_running, ckpt_wanted;
+	uint64_t ckpt_failures;
+
+	struct log log;
+	struct space space;
+	struct fs_info info;
+	uint64_t damage_count;
+};
+
+/* ---- problem.c: what is told to people */
+void fs_say(struct fs *fs, const char *code, const char *format, ...) __attribute__((format(printf, 3, 4)));
+/* The same, and the filesystem counts as damaged. */
+void fs_damage(struct fs *fs, const char *code, const char *format, ...) __attribute__((format(printf, 3, 4)));
+int fs_set_error(int error, const char *format, ...) __attribute__((format(printf, 2, 3)));	/* fs_error_text(); returns error */
+/* A persist or commit failed: read-only from now on. */
+void fs_fail(struct fs *fs, int error, const char *what);
+int fs_writable(struct fs *fs);		/* 0, -EROFS, -EIO */
+void fs_now(struct timespec *now);
+
+/* ---- ns.c: inodes and entries in memory; all under fs->lock */
+struct inode *ns_find(struct fs *fs, uint64_t ino);
+struct inode *ns_new_inode(struct fs *fs, uint64_t ino);	/* NULL: no memory */
+void ns_free_inode(struct fs *fs, struct inode *inode);		/* out of every table */
+int ns_make_dir(struct inode *inode);
+struct dentry *ns_lookup(struct fs *fs, struct inode *dir, const char *name, size_t length);
+struct dentry *ns_new_dentry(struct inode *dir, struct inode *inode, const char *name, size_t length);
+/* Room for one more slot, so that ns_add_dentry() cannot fail. */
+int ns_reserve_dentry(struct fs *fs, struct inode *dir);
+void ns_add_dentry(struct fs *fs, struct dentry *dentry, bool name_too);
+void ns_name_dentry(struct fs *fs, struct dentry *dentry);	/* into the name table */
+void ns_remove_dentry(struct fs *fs, struct dentry *dentry);	/* and frees it */
+struct dentry *ns_dentry_at(struct inode *dir, uint64_t cookie);	/* or NULL */
+uint32_t ns_slot_after(const struct dir *dir, uint64_t cookie);	/* index of the first slot with a greater cookie */
+struct xattr *ns_xattr(struct inode *inode, const char *name, size_t length);
+int ns_set_xattr(struct fs *fs, struct inode *inode, const char *name, size_t length, const void *value, size_t size);
+void ns_drop_xattr(struct fs *fs, struct inode *inode, struct xattr *xattr);
+void ns_stat(struct fs *fs, struct inode *inode, struct stat *st);
+int ns_init(struct fs *fs);
+void ns_destroy(struct fs *fs);
+/* Bytes of the inode's record as it is now; keeps fs->live right. */
+void ns_account(struct fs *fs, struct inode *inode);
+void ns_set_form(struct fs *fs, struct inode *inode, uint8_t form);	/* to an empty one; frees inline data and ranges */
+uint64_t ns_blocks(struct fs *fs, struct inode *inode, uint64_t end);	/* existing blocks below end, holes in the making left out */
+
+/* ---- log.c: batches, group commit */
+int log_init(struct fs *fs);
+void log_destroy(struct fs *fs);
+/* Under fs->lock.  Makes sure that a batch is open with room for bytes more, and returns its number. 0: no memory. */
+uint64_t log_begin(struct fs *fs, size_t bytes);
+uint8_t *log_room(struct fs *fs, size_t bytes);		/* after log_begin() */
+void log_put_dentry(struct fs *fs, const struct dentry *dentry);
+void log_put_dentry_gone(struct fs *fs, const struct dentry *dentry, const struct timespec *now);
+void log_put_gone(struct fs *fs, uint64_t ino);
+void log_put_xattr(struct fs *fs, struct inode *inode, const struct xattr *xattr, const struct timespec *now, bool gone);
+void log_mark_dirty(struct fs *fs, struct inode *inode);	/* after log_begin() */
+void log_clean(struct fs *fs, struct inode *inode);	/* off the dirty list */
+void log_encode_inode(struct fs *fs, struct inode *inode, uint8_t *buf, size_t *size);
+/* Not under fs->lock. Waits until batch `number` is durable; drives the commit itself when there are no threads. */
+int log_wait(struct fs *fs, uint64_t number);
+/* Writes everything that is gathered. The committer's body. */
+int log_commit(struct fs *fs);
+void log_kick(struct fs *fs);		/* under fs->lock: commit soon */
+void *log_thread(void *arg);
+int log_begin_after_mount(struct fs *fs);	/* the first segment of this mount */
+
+/* Numbers that are never used twice.  Waits for a commit if it must; not under fs->lock. */
+int marks_take(struct fs *fs, enum fmt_mark mark, uint64_t count, uint64_t *first);
+
+/* ---- space.c: packed pages, blocks, the reserve */
+int space_init(struct fs *fs);
+void space_destroy(struct fs *fs);
+uint64_t space_reserve(struct fs *fs);	/* blocks kept for the log */
+uint64_t space_available(struct fs *fs);/* blocks that data may still take */
+/* Under no lock but an inode's io. Existing ones among them are skipped. -ENOSPC after all has been tried. */
+int space_alloc_blocks(struct fs *fs, const uint64_t *addrs, size_t n);
+int space_alloc_run(struct fs *fs, uint64_t ino, uint32_t pages, uint64_t *addr);
+/* Pages back at once: only for what no durable record names. *empty: the block is empty and was taken out, free it. */
+void space_free_run(struct fs *fs, uint64_t addr, uint32_t pages, uint64_t *empty);
+int space_claim_run(struct fs *fs, uint64_t ino, uint64_t addr, uint32_t pages);	/* mount: -EEXIST: somebody has it */
+/* An operation that adds `bytes` of live metadata: is there room?  May wait for a checkpoint. Not under fs->lock. */
+int space_admit(struct fs *fs, size_t bytes, bool shrinks);
+int space_evacuate(struct fs *fs);	/* empties the emptiest packed block: 1, or 0 if there is nothing to gain */
+
+/* ---- reclaim.c: drops, and the background thread */
+/* Under fs->lock, after log_begin(): give up storage in the open batch.  waiter: writes to it wait. */
+struct drop *drop_new(void);
+void drop_run(struct fs *fs, struct drop *drop, uint64_t addr, uint32_t pages, struct inode *waiter);
+void drop_blocks(struct fs *fs, struct drop *drop, uint64_t addr, uint64_t count, struct inode *waiter);
+int reclaim(struct fs *fs);		/* finishes what is durable */
+int drops_wait(struct fs *fs, struct inode *inode);	/* until the inode has none; not under fs->lock */
+int drops_wait_all(struct fs *fs);	/* everything dropped so far is free */
+void *worker_thread(void *arg);
+/* Inode pins: an inode in use by a call stays in memory. */
+struct inode *inode_pin(struct fs *fs, uint64_t ino);	/* takes fs->lock itself; NULL: no such */
+void inode_unpin(struct fs *fs, struct inode *inode);
+/* Under fs->lock: delete it if nobody holds it. */
+void inode_put(struct fs *fs, struct inode *inode);
+
+/* ---- checkpoint.c */
+int checkpoint(struct fs *fs);
+bool checkpoint_due(struct fs *fs);	/* under fs->lock */
+
+/* ---- file.c, truncate.c */
+int file_truncate(struct fs *fs, struct inode *inode, uint64_t size);
+/* Under fs->lock: everything the inode stores is dropped in the open batch. */
+int file_drop_all(struct fs *fs, struct inode *inode);
+int file_zero(struct fs *fs, struct inode *inode, uint64_t from, uint64_t to);
+int file_move_run(struct fs *fs, struct inode *inode, uint64_t avoid_block);
+
+/* ---- replay.c */
+int replay(struct fs *fs);
+/* ---- compare.c: the namespace against the bricks' list */
+int compare(struct fs *fs, uint64_t **leaks, size_t *leak_count);
+/* After an operation: with -o sync, waits for its batch. */
+int fs_end(struct fs *fs, uint64_t batch);
+
+#endif
