@@ -76,6 +76,7 @@ struct inode {
 	bool known;			/* replay: a record was seen */
 	int wb_error;			/* of a background write, told once by flush or fsync */
 	uint64_t batch;			/* the last batch that holds (or will hold) a change of it */
+	uint64_t recorded_blocks;	/* of its record, for compare() */
 	size_t accounted;		/* bytes of its record in fs->live */
 
 	struct dir *dir;
@@ -136,7 +137,7 @@ struct log {
 	uint64_t *ckpt;			/* segments of the checkpoint */
 	uint32_t ckpt_count;
 	uint64_t last_segment, last_end;/* where the log that was replayed ends */
-	uint64_t head_bytes;		/* written since S0 */
+	uint64_t fresh;			/* the segment that the last fresh batch began */
 };
 
 struct pblock;
@@ -161,8 +162,8 @@ struct fs {
 
 	pthread_mutex_t lock;
 	pthread_mutex_t commit_lock, ckpt_lock;
-	pthread_t committer, worker;
-	pthread_cond_t worker_wake, freed;	/* freed: drops were finished, or a checkpoint ended */
+	pthread_t committer, worker, keeper;
+	pthread_cond_t worker_wake, keeper_wake, freed;	/* freed: drops were finished */
 
 	struct inode **inodes;		/* by number */
 	struct dentry **names;		/* by (directory, name) */
@@ -174,7 +175,6 @@ struct fs {
 	struct inode *cursor;		/* of a checkpoint's walk; moved on when it is deleted */
 	struct inode *root;
 	uint64_t live;			/* bytes of records of everything that lives */
-	uint64_t symlink_bytes;
 
 	uint64_t next[FMT_MARKS_COUNT];	/* next unused number */
 	uint64_t limit[FMT_MARKS_COUNT];	/* logged */
@@ -182,8 +182,7 @@ struct fs {
 
 	struct drop *drops, **drops_tail;	/* waiting for their batch */
 	bool reclaiming;
-	bool ckpt_running, ckpt_wanted;
-	uint64_t ckpt_failures;
+	uint32_t ckpt_at;		/* head segments at which a checkpoint is due; raised when one fails */
 
 	struct log log;
 	struct space space;
@@ -231,6 +230,9 @@ int log_init(struct fs *fs);
 void log_destroy(struct fs *fs);
 /* Under fs->lock.  Makes sure that a batch is open with room for bytes more, and returns its number. 0: no memory. */
 uint64_t log_begin(struct fs *fs, size_t bytes);
+/* The same inside an operation that began already: never closes the batch, so that the operation stays whole. */
+uint64_t log_more(struct fs *fs, size_t bytes);
+void log_trim(struct fs *fs);		/* closes the open batch if it is long; between operations */
 uint8_t *log_room(struct fs *fs, size_t bytes);		/* after log_begin() */
 void log_put_dentry(struct fs *fs, const struct dentry *dentry);
 void log_put_dentry_gone(struct fs *fs, const struct dentry *dentry, const struct timespec *now);
@@ -245,7 +247,10 @@ int log_wait(struct fs *fs, uint64_t number);
 int log_commit(struct fs *fs);
 void log_kick(struct fs *fs);		/* under fs->lock: commit soon */
 void *log_thread(void *arg);
-int log_begin_after_mount(struct fs *fs);	/* the first segment of this mount */
+int log_alloc_segment(struct fs *fs, uint64_t *number);	/* a fresh log block; not under fs->lock */
+int log_push_head(struct fs *fs, uint64_t number);	/* under fs->lock */
+/* Under fs->lock: the limits of all numbers, raised so that stride more can be taken; exact: to what was used. */
+int marks_put(struct fs *fs, bool exact);
 
 /* Numbers that are never used twice.  Waits for a commit if it must; not under fs->lock. */
 int marks_take(struct fs *fs, enum fmt_mark mark, uint64_t count, uint64_t *first);
@@ -255,25 +260,34 @@ int space_init(struct fs *fs);
 void space_destroy(struct fs *fs);
 uint64_t space_reserve(struct fs *fs);	/* blocks kept for the log */
 uint64_t space_available(struct fs *fs);/* blocks that data may still take */
+uint64_t space_checkpoint_blocks(uint64_t live);	/* segments that a checkpoint of so many bytes takes */
 /* Under no lock but an inode's io. Existing ones among them are skipped. -ENOSPC after all has been tried. */
 int space_alloc_blocks(struct fs *fs, const uint64_t *addrs, size_t n);
 int space_alloc_run(struct fs *fs, uint64_t ino, uint32_t pages, uint64_t *addr);
+/* The same in the packed blocks that there are, or -ENOSPC. */
+int space_alloc_run_inside(struct fs *fs, uint64_t ino, uint32_t pages, uint64_t *addr);
 /* Pages back at once: only for what no durable record names. *empty: the block is empty and was taken out, free it. */
-void space_free_run(struct fs *fs, uint64_t addr, uint32_t pages, uint64_t *empty);
+void space_free_run(struct fs *fs, uint64_t addr, uint32_t pages, uint64_t *empty);	/* empty: 0 if not */
 int space_claim_run(struct fs *fs, uint64_t ino, uint64_t addr, uint32_t pages);	/* mount: -EEXIST: somebody has it */
 /* An operation that adds `bytes` of live metadata: is there room?  May wait for a checkpoint. Not under fs->lock. */
 int space_admit(struct fs *fs, size_t bytes, bool shrinks);
 int space_evacuate(struct fs *fs);	/* empties the emptiest packed block: 1, or 0 if there is nothing to gain */
 
 /* ---- reclaim.c: drops, and the background thread */
-/* Under fs->lock, after log_begin(): give up storage in the open batch.  waiter: writes to it wait. */
-struct drop *drop_new(void);
-void drop_run(struct fs *fs, struct drop *drop, uint64_t addr, uint32_t pages, struct inode *waiter);
-void drop_blocks(struct fs *fs, struct drop *drop, uint64_t addr, uint64_t count, struct inode *waiter);
+/*
+ * Under fs->lock, after log_begin(): give up storage in the open batch.  waiter: writes to it wait until the
+ * storage is free.  pages 0: count blocks (existing or not) from addr on.  -ENOMEM leaves all as it was.
+ */
+int drop_add(struct fs *fs, uint64_t addr, uint32_t pages, uint64_t count, struct inode *waiter);
+/* The same for blocks punched out of the middle of a file, from file block fblock on. */
+int drop_hole(struct fs *fs, uint64_t addr, uint64_t count, struct inode *inode, uint32_t fblock);
+/* Nothing is given up, but writes to the inode wait until the open batch is durable. */
+int drop_barrier(struct fs *fs, struct inode *inode);
 int reclaim(struct fs *fs);		/* finishes what is durable */
 int drops_wait(struct fs *fs, struct inode *inode);	/* until the inode has none; not under fs->lock */
 int drops_wait_all(struct fs *fs);	/* everything dropped so far is free */
 void *worker_thread(void *arg);
+void *keeper_thread(void *arg);		/* keeps the leases */
 /* Inode pins: an inode in use by a call stays in memory. */
 struct inode *inode_pin(struct fs *fs, uint64_t ino);	/* takes fs->lock itself; NULL: no such */
 void inode_unpin(struct fs *fs, struct inode *inode);
@@ -289,12 +303,17 @@ int file_truncate(struct fs *fs, struct inode *inode, uint64_t size);
 /* Under fs->lock: everything the inode stores is dropped in the open batch. */
 int file_drop_all(struct fs *fs, struct inode *inode);
 int file_zero(struct fs *fs, struct inode *inode, uint64_t from, uint64_t to);
-int file_move_run(struct fs *fs, struct inode *inode, uint64_t avoid_block);
+/* evacuation: the file's run moves out of the packed block at `block`, if that is where it is and nobody is at work on it: 1 moved, 0 not */
+int file_move_run(struct fs *fs, struct inode *inode, uint64_t block);
 
 /* ---- replay.c */
 int replay(struct fs *fs);
-/* ---- compare.c: the namespace against the bricks' list */
+/* ---- compare.c: the namespace against the bricks' list; *leaks: addresses to be freed, malloc'ed */
 int compare(struct fs *fs, uint64_t **leaks, size_t *leak_count);
+/* ---- mount.c: an empty struct fs over a volume */
+int fs_new(struct fs **fs, const struct fs_options *options);
+void fs_delete(struct fs *fs);
+int fs_super_write(struct fs *fs);	/* the next copy of fs->super on every brick, durable */
 /* After an operation: with -o sync, waits for its batch. */
 int fs_end(struct fs *fs, uint64_t batch);
 

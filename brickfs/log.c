@@ -1,0 +1,493 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * log - the head stream of the metadata log: the open batch, group commit, segments.
+ *
+ * Operations append to the open batch under fs->lock.  A batch is closed when it
+ * is wanted or full; closing encodes every dirty inode into it, so that each
+ * batch ends a prefix of what was acknowledged.  One commit is on the wire at a
+ * time: persist the data that the batch makes reachable (DESIGN order 1), write
+ * the batch, persist it, wake whoever waits, and then what gathered meanwhile.
+ */
+#include "fs.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CLOSE_AT (512u << 10)	/* bytes at which a batch is closed; the rest is room for dirty inodes and one operation */
+#define OP_MAX (320u << 10)	/* no operation's records are longer */
+
+static struct batch *batch_new(struct fs *fs)
+{
+	struct batch *b = calloc(1, sizeof(*b));
+
+	if (!b)
+		return NULL;
+	b->room = 64 << 10;
+	b->data = malloc(FMT_BATCH_HEADER + b->room + FMT_BATCH_ALIGN);
+	if (!b->data) {
+		free(b);
+		return NULL;
+	}
+	memset(b->data, 0, FMT_BATCH_HEADER);
+	b->number = fs->log.next_batch++;
+	clock_gettime(CLOCK_MONOTONIC, &b->first);
+	return b;
+}
+
+static void batch_free(struct batch *b)
+{
+	if (b)
+		free(b->data);
+	free(b);
+}
+
+static int batch_grow(struct batch *b, size_t bytes)
+{
+	size_t room = b->room;
+	uint8_t *data;
+
+	while (b->length + bytes > room)
+		room *= 2;
+	if (room == b->room)
+		return 0;
+	data = realloc(b->data, FMT_BATCH_HEADER + room + FMT_BATCH_ALIGN);
+	if (!data)
+		return -ENOMEM;
+	b->data = data;
+	b->room = room;
+	return 0;
+}
+
+int log_init(struct fs *fs)
+{
+	struct log *log = &fs->log;
+
+	log->tail = &log->queue;
+	log->next_batch = 1;
+	return pthread_cond_init(&log->work, NULL) || pthread_cond_init(&log->done, NULL) ? -ENOMEM : 0;
+}
+
+void log_destroy(struct fs *fs)
+{
+	struct log *log = &fs->log;
+
+	for (struct batch *b = log->queue, *next; b; b = next) {
+		next = b->next;
+		batch_free(b);
+	}
+	batch_free(log->open);
+	free(log->heads);
+	free(log->ckpt);
+}
+
+void log_encode_inode(struct fs *fs, struct inode *i, uint8_t *buf, size_t *size)
+{
+	uint64_t end = i->size > i->alloc_end ? i->size : i->alloc_end;
+	struct fmt_inode r = {
+		.ino = i->ino, .mode = i->mode, .nlink = i->nlink, .uid = i->uid, .gid = i->gid, .rdev = i->rdev,
+		.size = i->size, .alloc_end = i->alloc_end,
+		.next_cookie = i->dir ? i->dir->next_cookie : 0,
+		.atime = i->atime, .mtime = i->mtime, .ctime = i->ctime,
+		.form = i->form, .length = i->length,
+	};
+
+	if (i->form == FMT_INLINE)
+		r.data = i->data;
+	else if (i->form == FMT_RUN)
+		r.run = i->run;
+	else
+		r.ranges = i->ranges;
+	/* Under fs->lock a punched block is out already, and its free comes after this record. */
+	r.blocks = ns_blocks(fs, i, end);
+	*size = fmt_put_inode(buf, &r);
+}
+
+void log_clean(struct fs *fs, struct inode *i)
+{
+	if (!i->dirty)
+		return;
+	i->dirty = false;
+	i->dirty_prev->dirty_next = i->dirty_next;
+	i->dirty_next->dirty_prev = i->dirty_prev;
+	fs->dirty_bytes -= i->accounted;
+}
+
+/* Closes the open batch with every dirty inode in it. */
+static int close_open(struct fs *fs)
+{
+	struct log *log = &fs->log;
+	struct batch *b = log->open;
+	size_t size;
+
+	if (batch_grow(b, fs->dirty_bytes))
+		return -ENOMEM;
+	while (fs->dirty.dirty_next != &fs->dirty) {
+		struct inode *i = fs->dirty.dirty_next;
+
+		log_encode_inode(fs, i, b->data + FMT_BATCH_HEADER + b->length, &size);
+		b->length += size;
+		i->batch = b->number;
+		if (i->form != FMT_INLINE)
+			b->persist = true;
+		log_clean(fs, i);
+	}
+	memcpy(b->marks, fs->limit, sizeof(b->marks));
+	*log->tail = b;
+	log->tail = &b->next;
+	log->open = NULL;
+	return 0;
+}
+
+uint64_t log_begin(struct fs *fs, size_t bytes)
+{
+	struct log *log = &fs->log;
+
+	if (bytes > OP_MAX)
+		return 0;
+	if (log->open && log->open->length + fs->dirty_bytes >= CLOSE_AT) {
+		if (close_open(fs))
+			return 0;
+		log_kick(fs);
+	}
+	if (!log->open) {
+		log->open = batch_new(fs);
+		if (!log->open)
+			return 0;
+		if (fs->threads)
+			pthread_cond_signal(&fs->worker_wake);	/* commits it before long */
+	}
+	if (batch_grow(log->open, bytes))
+		return 0;
+	return log->open->number;
+}
+
+uint64_t log_more(struct fs *fs, size_t bytes)
+{
+	if (!fs->log.open)
+		return log_begin(fs, bytes);
+	return batch_grow(fs->log.open, bytes) ? 0 : fs->log.open->number;
+}
+
+void log_trim(struct fs *fs)
+{
+	if (fs->log.open)
+		log_begin(fs, 0);
+}
+
+uint8_t *log_room(struct fs *fs, size_t bytes)
+{
+	struct batch *b = fs->log.open;
+	uint8_t *p = b->data + FMT_BATCH_HEADER + b->length;
+
+	b->length += bytes;
+	return p;
+}
+
+void log_put_dentry(struct fs *fs, const struct dentry *d)
+{
+	struct fmt_dentry r = {
+		.dir = d->dir->ino, .cookie = d->cookie, .ino = d->inode->ino, .time = d->time,
+		.type = IFTODT(d->inode->mode), .name_length = d->length, .name = d->name,
+	};
+
+	fmt_put_dentry(log_room(fs, fmt_dentry_size(d->length)), &r);
+	d->dir->batch = fs->log.open->number;
+}
+
+void log_put_dentry_gone(struct fs *fs, const struct dentry *d, const struct timespec *now)
+{
+	struct fmt_dentry_gone r = { .dir = d->dir->ino, .cookie = d->cookie, .time = *now };
+
+	fmt_put_dentry_gone(log_room(fs, FMT_DENTRY_GONE_SIZE), &r);
+	d->dir->batch = fs->log.open->number;
+}
+
+void log_put_gone(struct fs *fs, uint64_t ino)
+{
+	fmt_put_gone(log_room(fs, FMT_GONE_SIZE), ino);
+}
+
+void log_put_xattr(struct fs *fs, struct inode *i, const struct xattr *x, const struct timespec *now, bool gone)
+{
+	struct fmt_xattr r = {
+		.ino = i->ino, .time = *now, .name_length = x->name_length, .name = x->name,
+		.length = x->length, .value = (const uint8_t *)x->value,
+	};
+
+	fmt_put_xattr(log_room(fs, fmt_xattr_size(x->name_length, gone ? 0 : x->length)), &r, gone);
+	i->batch = fs->log.open->number;
+}
+
+void log_mark_dirty(struct fs *fs, struct inode *i)
+{
+	ns_account(fs, i);
+	i->batch = fs->log.open->number;
+	if (i->dirty)
+		return;
+	i->dirty = true;
+	i->dirty_prev = fs->dirty.dirty_prev;
+	i->dirty_next = &fs->dirty;
+	i->dirty_prev->dirty_next = i->dirty_next->dirty_prev = i;
+	fs->dirty_bytes += i->accounted;
+}
+
+/* ---- segments; under commit_lock */
+
+int log_push_head(struct fs *fs, uint64_t number)
+{
+	struct log *log = &fs->log;
+
+	if (log->head_count == log->head_room) {
+		uint32_t room = log->head_room ? log->head_room * 2 : 16;
+		uint64_t *heads = realloc(log->heads, room * sizeof(*heads));
+
+		if (!heads)
+			return -ENOMEM;
+		log->heads = heads;
+		log->head_room = room;
+	}
+	log->heads[log->head_count++] = number;
+	return 0;
+}
+
+int log_alloc_segment(struct fs *fs, uint64_t *number)
+{
+	uint64_t addr;
+	int r;
+
+	/* Numbers are raised ahead of use; the log itself cannot wait for a commit. */
+	pthread_mutex_lock(&fs->lock);
+	*number = fs->next[FMT_MARK_LOG]++;
+	pthread_mutex_unlock(&fs->lock);
+	addr = fmt_addr(FMT_LOG, *number);
+	r = vol_alloc(fs->vol, &addr, 1);
+	return r;
+}
+
+/* The next segment is there before it is needed. Failing to is no error until it is needed. */
+static int ahead(struct fs *fs)
+{
+	return fs->log.ahead ? 0 : log_alloc_segment(fs, &fs->log.ahead);
+}
+
+/* Writes one batch where it belongs, durable when it returns 0. */
+static int write_batch(struct fs *fs, struct batch *b)
+{
+	struct log *log = &fs->log;
+	uint64_t size = fmt_batch_size((uint32_t)b->length);
+	uint8_t header[FMT_SEGMENT_HEADER];
+	struct vol_io io[2];
+	size_t n = 0;
+	int r;
+
+	if (!log->segment || b->fresh || log->offset + size > FMT_BLOCK) {
+		struct fmt_segment s = {
+			.epoch = fs->super.epoch, .kind = FMT_HEAD, .first_batch = b->number,
+			.prev = log->segment ? log->segment : log->last_segment,
+			.prev_end = log->segment ? log->offset : log->last_end,
+		};
+
+		r = ahead(fs);
+		if (r)
+			return r;
+		memcpy(s.uuid, fs->super.uuid, 16);
+		s.number = log->ahead;
+		fmt_put_segment(header, &s);
+		pthread_mutex_lock(&fs->lock);
+		r = log_push_head(fs, log->ahead);
+		pthread_mutex_unlock(&fs->lock);
+		if (r)
+			return r;
+		log->segment = log->ahead;
+		log->offset = FMT_SEGMENT_HEADER;
+		log->ahead = 0;
+		if (b->fresh)
+			log->fresh = log->segment;
+		io[n++] = (struct vol_io){ fmt_addr(FMT_LOG, log->segment), header, sizeof(header), true };
+	}
+
+	struct fmt_batch head = {
+		.length = (uint32_t)b->length, .epoch = fs->super.epoch, .number = b->number,
+		.durable_through = b->number - 1, .segment = log->segment,
+	};
+	memcpy(head.uuid, fs->super.uuid, 16);
+	fmt_put_batch(b->data, &head);
+	memset(b->data + FMT_BATCH_HEADER + b->length, 0, size - FMT_BATCH_HEADER - b->length);
+	io[n++] = (struct vol_io){ fmt_addr(FMT_LOG, log->segment) + log->offset, b->data, (uint32_t)size, true };
+	r = vol_commit(fs->vol, io, n);
+	if (r)
+		return r;
+	log->offset += size;
+	return 0;
+}
+
+int log_commit(struct fs *fs)
+{
+	struct log *log = &fs->log;
+	struct batch *b, *rest = NULL;
+	int r = 0;
+
+	pthread_mutex_lock(&fs->commit_lock);
+	pthread_mutex_lock(&fs->lock);
+	if (log->open && (log->open->length || fs->dirty.dirty_next != &fs->dirty))
+		r = close_open(fs);
+	else if (log->open) {		/* opened for nothing: its number is not to be skipped */
+		log->next_batch--;
+		batch_free(log->open);
+		log->open = NULL;
+	}
+	while (!r && (b = log->queue)) {
+		if (log->error) {
+			r = log->error;
+			break;
+		}
+		log->queue = b->next;
+		if (!log->queue)
+			log->tail = &log->queue;
+		pthread_mutex_unlock(&fs->lock);
+
+		if (b->persist)
+			r = vol_persist(fs->vol);
+		if (!r)
+			r = write_batch(fs, b);
+
+		pthread_mutex_lock(&fs->lock);
+		if (r) {
+			rest = b;
+			break;
+		}
+		log->durable = b->number;
+		memcpy(fs->durable_limit, b->marks, sizeof(b->marks));
+		pthread_cond_broadcast(&log->done);
+		batch_free(b);
+	}
+	if (r && !log->error) {
+		log->error = r;
+		fs_fail(fs, r, "a commit of the metadata log failed");
+	}
+	if (r)
+		pthread_cond_broadcast(&log->done);
+	pthread_mutex_unlock(&fs->lock);
+	batch_free(rest);
+	if (!r && log->segment)
+		ahead(fs);
+	pthread_mutex_unlock(&fs->commit_lock);
+	return r;
+}
+
+void log_kick(struct fs *fs)
+{
+	fs->log.wanted = fs->log.open ? fs->log.open->number : fs->log.next_batch - 1;
+	if (fs->threads)
+		pthread_cond_signal(&fs->log.work);
+}
+
+int log_wait(struct fs *fs, uint64_t number)
+{
+	struct log *log = &fs->log;
+	int r;
+
+	if (!fs->threads) {
+		pthread_mutex_lock(&fs->lock);
+		r = log->durable >= number ? 0 : log->error ? log->error : 1;
+		pthread_mutex_unlock(&fs->lock);
+		return r <= 0 ? r : log_commit(fs);
+	}
+	pthread_mutex_lock(&fs->lock);
+	/* A batch that is open and empty comes to nothing; what was asked for is in the one before. */
+	if (log->open && number == log->open->number && !log->open->length && fs->dirty.dirty_next == &fs->dirty)
+		number--;
+	if (log->durable < number && log->wanted < number) {
+		log->wanted = number;
+		pthread_cond_signal(&log->work);
+	}
+	while (log->durable < number && !log->error)
+		pthread_cond_wait(&log->done, &fs->lock);
+	r = log->durable >= number ? 0 : log->error;
+	pthread_mutex_unlock(&fs->lock);
+	return r;
+}
+
+void *log_thread(void *arg)
+{
+	struct fs *fs = arg;
+	struct log *log = &fs->log;
+
+	pthread_mutex_lock(&fs->lock);
+	for (;;) {
+		while (!fs->stop && (log->wanted <= log->durable || log->error || (!log->open && !log->queue)))
+			pthread_cond_wait(&log->work, &fs->lock);
+		if (fs->stop)
+			break;
+		pthread_mutex_unlock(&fs->lock);
+		log_commit(fs);
+		/* What became durable may be freed, and the log may have grown long. */
+		pthread_mutex_lock(&fs->lock);
+		if (fs->drops || checkpoint_due(fs))
+			pthread_cond_signal(&fs->worker_wake);
+	}
+	pthread_mutex_unlock(&fs->lock);
+	return NULL;
+}
+
+/* ---- numbers */
+
+static const uint64_t stride[FMT_MARKS_COUNT] = {
+	[FMT_MARK_INO] = 8192, [FMT_MARK_LOG] = 256, [FMT_MARK_PACKED] = 1024, [FMT_MARK_FILE] = 1 << 16,
+};
+
+/* Under fs->lock: the limit is raised in the log well before it is reached. */
+static int raise_marks(struct fs *fs, enum fmt_mark mark, uint64_t count)
+{
+	struct fmt_marks m;
+
+	if (fs->next[mark] + count + stride[mark] / 2 <= fs->limit[mark])
+		return 0;
+	if (!log_begin(fs, FMT_MARKS_SIZE))
+		return -ENOMEM;
+	fs->limit[mark] = fs->next[mark] + count + stride[mark];
+	memcpy(m.mark, fs->limit, sizeof(m.mark));
+	fmt_put_marks(log_room(fs, FMT_MARKS_SIZE), &m);
+	return 0;
+}
+
+int marks_put(struct fs *fs, bool exact)
+{
+	struct fmt_marks m;
+
+	if (!log_begin(fs, FMT_MARKS_SIZE))
+		return -ENOMEM;
+	for (int i = 0; i < FMT_MARKS_COUNT; i++)
+		fs->limit[i] = m.mark[i] = fs->next[i] + (exact ? 0 : stride[i]);
+	fmt_put_marks(log_room(fs, FMT_MARKS_SIZE), &m);
+	return 0;
+}
+
+int marks_take(struct fs *fs, enum fmt_mark mark, uint64_t count, uint64_t *first)
+{
+	uint64_t batch;
+	int r;
+
+	for (;;) {
+		pthread_mutex_lock(&fs->lock);
+		r = raise_marks(fs, mark, count);
+		if (!r && mark != FMT_MARK_LOG)
+			r = raise_marks(fs, FMT_MARK_LOG, 0);
+		if (!r && mark != FMT_MARK_INO && fs->next[mark] + count > FMT_NUMBER_MAX)
+			r = -ENOSPC;
+		if (r || fs->next[mark] + count <= fs->durable_limit[mark]) {
+			*first = fs->next[mark];
+			if (!r)
+				fs->next[mark] += count;
+			pthread_mutex_unlock(&fs->lock);
+			return r;
+		}
+		batch = fs->log.open ? fs->log.open->number : fs->log.next_batch - 1;
+		pthread_mutex_unlock(&fs->lock);
+		r = log_wait(fs, batch);
+		if (r)
+			return r;
+	}
+}

@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * reclaim - storage that was given up: it is freed when the batch that drops it is
+ * durable (DESIGN order 2); the pins of inodes; and the background thread.
+ */
+#include "fs.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+static struct drop *enqueue(struct fs *fs, uint64_t addr, uint32_t pages, uint64_t count, struct inode *waiter)
+{
+	struct drop *d = calloc(1, sizeof(*d));
+
+	if (!d)
+		return NULL;
+	d->addr = addr;
+	d->pages = pages;
+	d->count = count;
+	d->batch = fs->log.open->number;
+	d->inode = waiter;
+	if (waiter) {
+		waiter->drops++;
+		waiter->pins++;
+	}
+	*fs->drops_tail = d;
+	fs->drops_tail = &d->next;
+	return d;
+}
+
+int drop_add(struct fs *fs, uint64_t addr, uint32_t pages, uint64_t count, struct inode *waiter)
+{
+	return enqueue(fs, addr, pages, count, waiter) ? 0 : -ENOMEM;
+}
+
+int drop_barrier(struct fs *fs, struct inode *inode)
+{
+	return drop_add(fs, 0, 0, 0, inode);
+}
+
+int drop_hole(struct fs *fs, uint64_t addr, uint64_t count, struct inode *inode, uint32_t fblock)
+{
+	struct drop *d = enqueue(fs, addr, 0, count, inode);
+
+	if (!d)
+		return -ENOMEM;
+	d->is_hole = true;
+	d->fblock = fblock;
+	d->hole_next = inode->holes;
+	inode->holes = d;
+	return 0;
+}
+
+struct release { struct fs *fs; uint64_t addr[512]; size_t n; int error; };
+
+static void release_flush(struct release *rel)
+{
+	int r = rel->n ? vol_release(rel->fs->vol, rel->addr, rel->n) : 0;
+
+	if (r && !rel->error)
+		rel->error = r;
+	rel->n = 0;
+}
+
+static void release_add(struct release *rel, uint64_t addr)
+{
+	if (rel->n == sizeof(rel->addr) / sizeof(rel->addr[0]))
+		release_flush(rel);
+	rel->addr[rel->n++] = addr;
+}
+
+int reclaim(struct fs *fs)
+{
+	struct release rel = { .fs = fs };
+	struct drop *list, **end, *d, *next;
+
+	pthread_mutex_lock(&fs->lock);
+	while (fs->reclaiming)
+		pthread_cond_wait(&fs->freed, &fs->lock);
+	for (end = &fs->drops; *end && (*end)->batch <= fs->log.durable; end = &(*end)->next)
+		;
+	if (end == &fs->drops) {
+		pthread_mutex_unlock(&fs->lock);
+		return 0;
+	}
+	list = fs->drops;
+	fs->drops = *end;
+	*end = NULL;
+	if (!fs->drops)
+		fs->drops_tail = &fs->drops;
+	fs->reclaiming = true;
+	pthread_mutex_unlock(&fs->lock);
+
+	for (d = list; d; d = d->next) {
+		uint64_t addr;
+
+		if (d->pages) {
+			space_free_run(fs, d->addr, d->pages, &addr);
+			if (addr)
+				release_add(&rel, addr);
+			continue;
+		}
+		for (uint64_t from = d->addr; d->count && vol_next(fs->vol, from, &addr) &&
+		     addr < d->addr + (d->count << FMT_BLOCK_SHIFT); from = addr + FMT_BLOCK)
+			release_add(&rel, addr);
+	}
+	release_flush(&rel);
+	if (rel.error)
+		fs_fail(fs, rel.error, "freeing blocks failed");
+
+	pthread_mutex_lock(&fs->lock);
+	for (d = list; d; d = next) {
+		next = d->next;
+		if (d->inode) {
+			d->inode->drops--;
+			if (d->is_hole) {
+				struct drop **p = &d->inode->holes;
+
+				while (*p != d)
+					p = &(*p)->hole_next;
+				*p = d->hole_next;
+			}
+			d->inode->pins--;
+			inode_put(fs, d->inode);
+		}
+		free(d);
+	}
+	log_trim(fs);
+	fs->reclaiming = false;
+	pthread_cond_broadcast(&fs->freed);
+	pthread_mutex_unlock(&fs->lock);
+	return rel.error;
+}
+
+static bool drops_of(struct fs *fs, struct inode *inode)
+{
+	return inode ? inode->drops : fs->drops || fs->reclaiming;
+}
+
+static int wait_drops(struct fs *fs, struct inode *inode)
+{
+	int r = 0;
+
+	pthread_mutex_lock(&fs->lock);
+	while (drops_of(fs, inode) && !(r = atomic_load(&fs->error))) {
+		if (fs->threads) {
+			log_kick(fs);
+			pthread_cond_wait(&fs->freed, &fs->lock);
+			continue;
+		}
+		pthread_mutex_unlock(&fs->lock);
+		r = log_commit(fs);
+		if (!r)
+			r = reclaim(fs);
+		pthread_mutex_lock(&fs->lock);
+		if (r)
+			break;
+	}
+	pthread_mutex_unlock(&fs->lock);
+	return r ? -EIO : 0;
+}
+
+int drops_wait(struct fs *fs, struct inode *inode)
+{
+	return wait_drops(fs, inode);
+}
+
+int drops_wait_all(struct fs *fs)
+{
+	return wait_drops(fs, NULL);
+}
+
+/* ---- pins */
+
+struct inode *inode_pin(struct fs *fs, uint64_t ino)
+{
+	struct inode *i;
+
+	pthread_mutex_lock(&fs->lock);
+	i = ns_find(fs, ino);
+	if (i && i->gone)
+		i = NULL;
+	if (i)
+		i->pins++;
+	pthread_mutex_unlock(&fs->lock);
+	return i;
+}
+
+void inode_unpin(struct fs *fs, struct inode *i)
+{
+	pthread_mutex_lock(&fs->lock);
+	i->pins--;
+	inode_put(fs, i);
+	log_trim(fs);
+	pthread_mutex_unlock(&fs->lock);
+}
+
+void inode_put(struct fs *fs, struct inode *i)
+{
+	if (i->nlink || i->opens || i->references || i->pins || i->gone)
+		return;
+	/* Read-only, or out of memory: the record with link count 0 stays, the next mount deletes it. */
+	if (fs_writable(fs) || !log_more(fs, FMT_GONE_SIZE) || file_drop_all(fs, i))
+		return;
+	i->gone = true;
+	log_put_gone(fs, i->ino);
+	ns_free_inode(fs, i);
+}
+
+/* ---- the background */
+
+static unsigned keepalive_ms(struct fs *fs)
+{
+	unsigned ms = 3600000;
+
+	for (unsigned b = 0; b < vol_bricks(fs->vol); b++) {
+		const struct backend_info *info = vol_brick_info(fs->vol, b);
+
+		if (info && info->lease_ms && info->lease_ms / 3 < ms)
+			ms = info->lease_ms / 3;
+	}
+	return ms ? ms : 1;
+}
+
+/* Under fs->lock: waits on the condition for so long at most. */
+static void nap(struct fs *fs, pthread_cond_t *cond, unsigned ms)
+{
+	struct timespec until;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += ms / 1000;
+	until.tv_nsec += (long)(ms % 1000) * 1000000;
+	if (until.tv_nsec >= 1000000000) {
+		until.tv_sec++;
+		until.tv_nsec -= 1000000000;
+	}
+	pthread_cond_timedwait(cond, &fs->lock, &until);
+}
+
+static bool reclaim_due(const struct fs *fs)
+{
+	return fs->drops && fs->drops->batch <= fs->log.durable && !atomic_load(&fs->error);
+}
+
+void *worker_thread(void *arg)
+{
+	struct fs *fs = arg;
+
+	pthread_mutex_lock(&fs->lock);
+	while (!fs->stop) {
+		bool failed = atomic_load(&fs->error), due = !failed && checkpoint_due(fs);
+
+		if (!due && !reclaim_due(fs)) {
+			if (fs->log.open && !failed) {
+				struct timespec now;
+				int64_t ms;
+
+				clock_gettime(CLOCK_MONOTONIC, &now);
+				ms = (now.tv_sec - fs->log.open->first.tv_sec) * 1000 +
+				     (now.tv_nsec - fs->log.open->first.tv_nsec) / 1000000;
+				if (ms < fs->options.commit_ms) {
+					nap(fs, &fs->worker_wake, fs->options.commit_ms - (unsigned)ms);
+					continue;
+				}
+				log_kick(fs);
+			}
+			pthread_cond_wait(&fs->worker_wake, &fs->lock);
+			continue;
+		}
+		pthread_mutex_unlock(&fs->lock);
+		reclaim(fs);
+		if (due)
+			checkpoint(fs);
+		pthread_mutex_lock(&fs->lock);
+	}
+	pthread_mutex_unlock(&fs->lock);
+	return NULL;
+}
+
+void *keeper_thread(void *arg)
+{
+	struct fs *fs = arg;
+	unsigned ms = keepalive_ms(fs);
+
+	pthread_mutex_lock(&fs->lock);
+	while (!fs->stop) {
+		nap(fs, &fs->keeper_wake, ms);
+		if (fs->stop)
+			break;
+		pthread_mutex_unlock(&fs->lock);
+		vol_keepalive(fs->vol);
+		pthread_mutex_lock(&fs->lock);
+	}
+	pthread_mutex_unlock(&fs->lock);
+	return NULL;
+}
