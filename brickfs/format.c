@@ -56,7 +56,7 @@ void fmt_put_super(uint8_t page[FMT_PAGE], const struct fmt_super *s)
 	put64(page + S_MAGIC, SUPER_MAGIC);
 	put32(page + S_VERSION, FMT_VERSION);
 	memcpy(page + S_UUID, s->uuid, 16);
-	strncpy((char *)page + S_LABEL, s->label, FMT_LABEL_MAX - 1);
+	memcpy(page + S_LABEL, s->label, strnlen(s->label, FMT_LABEL_MAX - 1));
 	put64(page + S_COMPAT, s->compat);
 	put64(page + S_RO_COMPAT, s->ro_compat);
 	put64(page + S_INCOMPAT, s->incompat);
@@ -73,7 +73,7 @@ void fmt_put_super(uint8_t page[FMT_PAGE], const struct fmt_super *s)
 		uint8_t *b = page + S_BRICKS + i * S_BRICK;
 
 		memcpy(b, s->brick[i].uuid, 16);
-		strncpy((char *)b + 16, s->brick[i].endpoint, FMT_ENDPOINT_MAX - 1);
+		memcpy(b + 16, s->brick[i].endpoint, strnlen(s->brick[i].endpoint, FMT_ENDPOINT_MAX - 1));
 	}
 	put64(page + S_CHECKSUM, fmt_checksum(page, S_CHECKSUM));
 }

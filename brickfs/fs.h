@@ -157,7 +157,8 @@ struct fs {
 	bool readonly;
 	bool damaged;			/* replay found damage: read-only, nothing is freed */
 	bool threads;			/* running */
-	_Atomic bool stop;
+	unsigned started;		/* threads */
+	bool stop, stop_committer;	/* the worker and the keeper; the committer, last */
 	atomic_int error;		/* a commit or persist failed */
 
 	pthread_mutex_t lock;

@@ -6,7 +6,14 @@ brickfs_libcore_la_SOURCES = \
 	brickfs/volume-ids.c brickfs/volume-ranges.c \
 	brickfs/volume-map.c brickfs/volume-io.c \
 	brickfs/volume-alloc.c brickfs/volume-reconnect.c \
-	brickfs/core.h
+	brickfs/core.h brickfs/fs.h brickfs/file.h \
+	brickfs/format.h brickfs/format.c \
+	brickfs/problem.c brickfs/ns.c brickfs/log.c \
+	brickfs/space.c brickfs/reclaim.c \
+	brickfs/shape.c brickfs/file.c brickfs/truncate.c \
+	brickfs/ops.c brickfs/xattr.c \
+	brickfs/replay.c brickfs/compare.c brickfs/checkpoint.c \
+	brickfs/mount.c brickfs/make.c brickfs/check.c brickfs/dump.c
 brickfs_libcore_la_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs $(XXHASH_CFLAGS)
 brickfs_libcore_la_LIBADD = common/libbrick.la $(XXHASH_LIBS)
 

@@ -417,9 +417,9 @@ void *log_thread(void *arg)
 
 	pthread_mutex_lock(&fs->lock);
 	for (;;) {
-		while (!fs->stop && (log->wanted <= log->durable || log->error || (!log->open && !log->queue)))
+		while (!fs->stop_committer && (log->wanted <= log->durable || log->error || (!log->open && !log->queue)))
 			pthread_cond_wait(&log->work, &fs->lock);
-		if (fs->stop)
+		if (fs->stop_committer)
 			break;
 		pthread_mutex_unlock(&fs->lock);
 		log_commit(fs);

@@ -1,0 +1,514 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * mount - from endpoints to a filesystem, and back.
+ *
+ * Sessions; the superblock exclusive on every brick; list; replay; compare; a new
+ * epoch, durable on every brick; leaks freed; the first segment.  DESIGN section 8.
+ */
+#include "fs.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void uuid_text(const uint8_t uuid[16], char text[37])
+{
+	char *p = text;
+
+	for (int i = 0; i < 16; i++)
+		p += sprintf(p, i == 4 || i == 6 || i == 8 || i == 10 ? "-%02x" : "%02x", uuid[i]);
+}
+
+int fs_new(struct fs **fsp, const struct fs_options *options)
+{
+	struct vol_options vo = {
+		.backend = options->backend, .backend_context = options->backend_context, .lanes = options->lanes,
+		.maps = options->maps, .timeo_ms = options->timeo_ms, .private_addr = FMT_SUPER_ADDR,
+	};
+	struct fs *fs = calloc(1, sizeof(*fs));
+	pthread_condattr_t monotonic;
+	int r;
+
+	if (!fs)
+		return -ENOMEM;
+	fs->options = *options;
+	if (!fs->options.commit_ms)
+		fs->options.commit_ms = 100;
+	if (!fs->options.wait_ms)
+		fs->options.wait_ms = 5000;
+	fs->readonly = options->readonly || options->check;
+	fs->drops_tail = &fs->drops;
+	pthread_mutex_init(&fs->lock, NULL);
+	pthread_mutex_init(&fs->commit_lock, NULL);
+	pthread_mutex_init(&fs->ckpt_lock, NULL);
+	pthread_condattr_init(&monotonic);
+	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	pthread_cond_init(&fs->worker_wake, &monotonic);
+	pthread_cond_init(&fs->keeper_wake, &monotonic);
+	pthread_cond_init(&fs->freed, NULL);
+	pthread_condattr_destroy(&monotonic);
+	r = log_init(fs);
+	if (!r)
+		r = ns_init(fs);
+	if (!r)
+		r = space_init(fs);
+	if (!r)
+		r = vol_new(&fs->vol, &vo);
+	if (r) {
+		fs_delete(fs);
+		return fs_set_error(r, "%s", strerror(-r));
+	}
+	*fsp = fs;
+	return 0;
+}
+
+void fs_delete(struct fs *fs)
+{
+	for (struct drop *d = fs->drops, *next; d; d = next) {
+		next = d->next;
+		free(d);
+	}
+	if (fs->vol)
+		vol_delete(fs->vol);
+	ns_destroy(fs);
+	space_destroy(fs);
+	log_destroy(fs);
+	pthread_mutex_destroy(&fs->lock);
+	pthread_mutex_destroy(&fs->commit_lock);
+	pthread_mutex_destroy(&fs->ckpt_lock);
+	free(fs);
+}
+
+/* ---- superblocks */
+
+int fs_super_write(struct fs *fs)
+{
+	uint8_t page[FMT_PAGE];
+	int r = 0;
+
+	fs->super.sequence++;
+	fmt_put_super(page, &fs->super);
+	for (unsigned b = 0; b < vol_bricks(fs->vol) && !r; b++)
+		r = vol_write_on(fs->vol, b, (fs->super.sequence & 1) * FMT_PAGE, page, FMT_PAGE);
+	return r;
+}
+
+/* The better of a brick's two copies. */
+static int read_super(struct fs *fs, unsigned brick, struct fmt_super *super)
+{
+	const char *endpoint = vol_brick_endpoint(fs->vol, brick);
+	struct fmt_super copy[2];
+	uint8_t page[2][FMT_PAGE];
+	int r, bad[2];
+
+	r = vol_read_on(fs->vol, brick, 0, page, sizeof(page));
+	if (r)
+		return fs_set_error(r, "%s: cannot read the superblock: %s", endpoint, vol_text(fs->vol));
+	for (int k = 0; k < 2; k++)
+		bad[k] = fmt_get_super(page[k], &copy[k]);
+	if (bad[0] == -EPROTONOSUPPORT || bad[1] == -EPROTONOSUPPORT)
+		return fs_set_error(-EPROTONOSUPPORT, "%s: this filesystem is of another version than %d", endpoint, FMT_VERSION);
+	if (bad[0] && bad[1]) {
+		if (!fmt_super_magic(page[0]) && !fmt_super_magic(page[1]))
+			return fs_set_error(-EUCLEAN, "%s: no brickfs superblock: its block is there and holds something else "
+					    "(mkfs.brickfs -f makes a new filesystem)", endpoint);
+		return fs_set_error(-EUCLEAN, "%s: both copies of the superblock are damaged (fsck.brickfs)", endpoint);
+	}
+	/* A copy that was never written, or torn by a crash of its writer, is no news; another checksum error is. */
+	if (bad[0] || bad[1])
+		fs_say(fs, "super-copy", "%s: one copy of the superblock is damaged; the other one is used", endpoint);
+	*super = bad[0] ? copy[1] : bad[1] ? copy[0] : copy[copy[1].sequence > copy[0].sequence];
+	return 0;
+}
+
+static int brick_index(struct fs *fs, const uint8_t uuid[16])
+{
+	for (unsigned b = 0; b < vol_bricks(fs->vol); b++)
+		if (!memcmp(vol_brick_info(fs->vol, b)->uuid, uuid, 16))
+			return (int)b;
+	return -1;
+}
+
+/* Reads every brick's superblock; the newest is fs->super, and all must be of one filesystem. */
+static int read_supers(struct fs *fs, uint64_t *epoch)
+{
+	bool clean = true;
+
+	*epoch = 0;
+	for (unsigned b = 0; b < vol_bricks(fs->vol); b++) {
+		struct fmt_super s;
+		char one[37], two[37];
+		int r = read_super(fs, b, &s);
+		bool listed = false;
+
+		if (r)
+			return r;
+		if (b && memcmp(s.uuid, fs->super.uuid, 16)) {
+			uuid_text(fs->super.uuid, one);
+			uuid_text(s.uuid, two);
+			return fs_set_error(-EINVAL, "%s belongs to filesystem %s, but %s to %s",
+					    vol_brick_endpoint(fs->vol, b), two, vol_brick_endpoint(fs->vol, 0), one);
+		}
+		for (uint32_t k = 0; k < s.brick_count; k++)
+			listed |= !memcmp(s.brick[k].uuid, vol_brick_info(fs->vol, b)->uuid, 16);
+		if (!listed)
+			return fs_set_error(-EUCLEAN, "%s: its superblock does not list this brick: "
+					    "the pool is a copy, or not what it was", vol_brick_endpoint(fs->vol, b));
+		if (s.incompat || (s.ro_compat && !fs->readonly))
+			return fs_set_error(-EPROTONOSUPPORT, "%s: the filesystem has features that this version does not know "
+					    "(incompat %" PRIx64 ", ro_compat %" PRIx64 ")",
+					    vol_brick_endpoint(fs->vol, b), s.incompat, s.ro_compat);
+		clean &= s.clean && (!b || s.epoch == fs->super.epoch);
+		if (s.epoch > *epoch)
+			*epoch = s.epoch;
+		if (!b || s.epoch > fs->super.epoch || (s.epoch == fs->super.epoch && s.sequence > fs->super.sequence))
+			fs->super = s;
+	}
+	fs->super.clean = clean;
+	return 0;
+}
+
+/* Bricks that were not named: by the endpoints that the superblock keeps. *added: there was one. */
+static int connect_others(struct fs *fs, bool *added)
+{
+	*added = false;
+	for (uint32_t k = 0; k < fs->super.brick_count; k++) {
+		const char *endpoint = fs->super.brick[k].endpoint;
+		char text[37];
+		unsigned brick;
+		int r;
+
+		if (brick_index(fs, fs->super.brick[k].uuid) >= 0)
+			continue;
+		uuid_text(fs->super.brick[k].uuid, text);
+		if (!endpoint[0])
+			return fs_set_error(-ENXIO, "brick %s of this filesystem is missing: name its endpoint too", text);
+		r = vol_connect(fs->vol, endpoint, &brick);
+		if (r && r != -EEXIST)
+			return fs_set_error(r, "brick %u of %u of this filesystem (%s) is missing: %s",
+					    k + 1, fs->super.brick_count, text, vol_text(fs->vol));
+		if (brick_index(fs, fs->super.brick[k].uuid) < 0)
+			return fs_set_error(-ENXIO, "brick %u of %u of this filesystem (%s) is missing: another one answers at %s; "
+					    "name its endpoint", k + 1, fs->super.brick_count, text, endpoint);
+		*added = true;
+	}
+	return 0;
+}
+
+static int lock_supers(struct fs *fs)
+{
+	int r = vol_lock(fs->vol, !fs->readonly, fs->options.wait_ms);
+
+	if (r == -ENOENT)
+		return fs_set_error(r, "%s: no brickfs filesystem there (mkfs.brickfs makes one)", vol_text(fs->vol));
+	return r ? fs_set_error(r, "%s", vol_text(fs->vol)) : 0;
+}
+
+/* Is the superblock still of our epoch? */
+static int fence(void *arg, const uint8_t uuid[16], const void *page0, const void *page1)
+{
+	struct fs *fs = arg;
+	struct fmt_super copy[2];
+	int bad0 = fmt_get_super(page0, &copy[0]), bad1 = fmt_get_super(page1, &copy[1]);
+	struct fmt_super *s;
+
+	if (bad0 && bad1)
+		return -EUCLEAN;
+	s = bad0 ? &copy[1] : bad1 ? &copy[0] : &copy[copy[1].sequence > copy[0].sequence];
+	if (memcmp(s->uuid, fs->super.uuid, 16))
+		return -ESTALE;
+	/* A reader may have come between the superblocks of two bricks; no writer came after it. */
+	return s->epoch == fs->info.epoch || (fs->readonly && s->epoch < fs->info.epoch) ? 0 : -ESTALE;
+}
+
+/* ---- the steps */
+
+static int attach(struct fs *fs, uint64_t *epoch)
+{
+	bool added;
+	unsigned brick;
+	int r;
+
+	if (!fs->options.endpoint_count)
+		return fs_set_error(-EINVAL, "no endpoint was given");
+	for (size_t k = 0; k < fs->options.endpoint_count; k++) {
+		r = vol_connect(fs->vol, fs->options.endpoints[k], &brick);
+		if (r == -EEXIST)
+			return fs_set_error(-EINVAL, "%s and %s are the same brick", fs->options.endpoints[k],
+					    vol_brick_endpoint(fs->vol, brick));
+		if (r)
+			return fs_set_error(r, "%s", vol_text(fs->vol));
+	}
+	r = lock_supers(fs);
+	if (!r)
+		r = read_supers(fs, epoch);
+	if (!r)
+		r = connect_others(fs, &added);
+	if (!r && added) {	/* all of them, in the one order */
+		vol_unlock(fs->vol);
+		r = lock_supers(fs);
+		if (!r)
+			r = read_supers(fs, epoch);
+		if (!r)
+			r = connect_others(fs, &added);
+		if (!r && added)
+			r = fs_set_error(-EAGAIN, "the filesystem changed while it was being mounted; try again");
+	}
+	if (!r && vol_bricks(fs->vol) != fs->super.brick_count)
+		r = fs_set_error(-EINVAL, "%u bricks were named, but the filesystem has %u",
+				 vol_bricks(fs->vol), fs->super.brick_count);
+	return r;
+}
+
+static int read_all(struct fs *fs, uint64_t **leaks, size_t *leak_count)
+{
+	uint64_t duplicates = 0;
+	int r = vol_list(fs->vol, &duplicates);
+
+	if (r == -EUCLEAN) {
+		fs_damage(fs, "block-twice", "%s", vol_text(fs->vol));
+		r = 0;
+	}
+	if (r)
+		return fs_set_error(r, "cannot list the blocks: %s", vol_text(fs->vol));
+	fs_set_error(0, "%s", "");
+	r = replay(fs);
+	if (!r)
+		r = compare(fs, leaks, leak_count);
+	if (r && !fs_error_text()[0])
+		fs_set_error(r, "reading the metadata failed: %s%s%s", strerror(-r), vol_text(fs->vol)[0] ? ": " : "",
+			     vol_text(fs->vol));
+	return r;
+}
+
+/* From here on the filesystem is ours: epoch, leaks, the first segment, what was deleted while open. */
+static int take_over(struct fs *fs, uint64_t epoch, const uint64_t *leaks, size_t leak_count)
+{
+	struct inode *i, *next;
+	int r;
+
+	fs->super.epoch = fs->info.epoch = epoch + 1;
+	fs->super.clean = false;
+	fs->super.end_segment = fs->super.end_offset = fs->super.end_batch = 0;
+	for (uint32_t k = 0; k < fs->super.brick_count; k++) {	/* hints follow the bricks */
+		int b = brick_index(fs, fs->super.brick[k].uuid);
+		const char *endpoint = b >= 0 ? vol_brick_endpoint(fs->vol, (unsigned)b) : NULL;
+
+		if (endpoint && strlen(endpoint) < FMT_ENDPOINT_MAX)
+			strcpy(fs->super.brick[k].endpoint, endpoint);
+	}
+	r = fs_super_write(fs);
+	if (r)
+		return fs_set_error(r, "cannot write the superblock: %s", vol_text(fs->vol));
+	vol_set_fence(fs->vol, fence, fs);
+	if (leak_count) {
+		r = vol_release(fs->vol, leaks, leak_count);
+		if (r)
+			return fs_set_error(r, "cannot free leaked blocks: %s", vol_text(fs->vol));
+	}
+	pthread_mutex_lock(&fs->lock);
+	r = marks_put(fs, false);
+	for (i = fs->all.next; !r && i != &fs->all; i = next) {
+		next = i->next;
+		inode_put(fs, i);
+		log_trim(fs);
+	}
+	pthread_mutex_unlock(&fs->lock);
+	if (!r)
+		r = log_commit(fs);
+	if (!r)
+		r = reclaim(fs);
+	if (!r && checkpoint_due(fs))
+		checkpoint(fs);		/* if it cannot, the log stays long */
+	if (r)
+		fs_set_error(r, "cannot begin the log of this mount: %s: %s", strerror(-r), vol_text(fs->vol));
+	return r;
+}
+
+static void stop_threads(struct fs *fs)
+{
+	/* The worker may be in a checkpoint, which needs the committer: that one ends last. */
+	pthread_mutex_lock(&fs->lock);
+	fs->stop = true;
+	pthread_cond_broadcast(&fs->worker_wake);
+	pthread_cond_broadcast(&fs->keeper_wake);
+	pthread_mutex_unlock(&fs->lock);
+	if (fs->started > 2)
+		pthread_join(fs->keeper, NULL);
+	if (fs->started > 1)
+		pthread_join(fs->worker, NULL);
+	pthread_mutex_lock(&fs->lock);
+	fs->stop_committer = true;
+	pthread_cond_broadcast(&fs->log.work);
+	pthread_mutex_unlock(&fs->lock);
+	if (fs->started > 0)
+		pthread_join(fs->committer, NULL);
+	fs->started = 0;
+	fs->threads = false;
+}
+
+static int start_threads(struct fs *fs)
+{
+	int r;
+
+	fs->threads = true;
+	r = pthread_create(&fs->committer, NULL, log_thread, fs);
+	if (!r && ++fs->started)
+		r = pthread_create(&fs->worker, NULL, worker_thread, fs);
+	if (!r && ++fs->started)
+		r = pthread_create(&fs->keeper, NULL, keeper_thread, fs);
+	if (!r) {
+		fs->started++;
+		return 0;
+	}
+	stop_threads(fs);
+	return fs_set_error(-r, "cannot start a thread: %s", strerror(r));
+}
+
+int fs_mount(struct fs **fsp, const struct fs_options *options)
+{
+	uint64_t epoch = 0, *leaks = NULL;
+	size_t leak_count = 0;
+	struct fs *fs;
+	int r = fs_new(&fs, options);
+
+	if (r)
+		return r;
+	r = attach(fs, &epoch);
+	if (!r) {
+		fs->info.clean = fs->super.clean;
+		fs->info.epoch = epoch;
+		r = read_all(fs, &leaks, &leak_count);
+	}
+	if (r)
+		goto fail;
+	fs->info.leaked = leak_count;
+	if (fs->damaged && !fs->readonly) {
+		fs_say(fs, "damaged", "the filesystem is damaged (%" PRIu64 " problems): mounted read-only, nothing is freed; "
+		       "run fsck.brickfs", fs->damage_count);
+		fs->readonly = true;
+	}
+	if (!fs->readonly)
+		r = take_over(fs, epoch, leaks, leak_count);
+	else
+		vol_set_fence(fs->vol, fence, fs);
+	if (r)
+		goto fail;
+	free(leaks);
+	if (!options->manual && !options->check && (r = start_threads(fs))) {
+		leaks = NULL;
+		goto fail;
+	}
+	*fsp = fs;
+	return 0;
+fail:
+	free(leaks);
+	fs_delete(fs);
+	return r;
+}
+
+int fs_tick(struct fs *fs)
+{
+	bool due;
+	int r = fs->readonly ? 0 : log_commit(fs);
+
+	if (!r && !fs->readonly)
+		r = reclaim(fs);
+	pthread_mutex_lock(&fs->lock);
+	due = !r && !fs->readonly && checkpoint_due(fs);
+	pthread_mutex_unlock(&fs->lock);
+	if (due)
+		checkpoint(fs);
+	return r;
+}
+
+int fs_checkpoint(struct fs *fs)
+{
+	return checkpoint(fs);
+}
+
+static int finish(struct fs *fs)
+{
+	int r = atomic_load(&fs->error) ? -EIO : log_commit(fs);
+
+	/* What was deleted while the kernel held it goes now. */
+	if (!r) {
+		struct inode *i, *next;
+
+		pthread_mutex_lock(&fs->lock);
+		for (i = fs->all.next; i != &fs->all; i = next) {
+			next = i->next;
+			i->references = 0;
+			i->opens = 0;
+			inode_put(fs, i);
+			log_trim(fs);
+		}
+		pthread_mutex_unlock(&fs->lock);
+		r = log_commit(fs);
+	}
+	if (!r)
+		r = reclaim(fs);
+	if (!r && checkpoint_due(fs))
+		checkpoint(fs);
+	if (!r) {
+		pthread_mutex_lock(&fs->lock);
+		r = marks_put(fs, true);
+		pthread_mutex_unlock(&fs->lock);
+	}
+	if (!r)
+		r = log_commit(fs);
+	if (!r)
+		r = vol_persist(fs->vol);
+	if (!r && fs->log.ahead) {
+		uint64_t addr = fmt_addr(FMT_LOG, fs->log.ahead);
+
+		fs->log.ahead = 0;
+		r = vol_release(fs->vol, &addr, 1);
+	}
+	if (r)
+		return r;
+	fs->super.clean = true;
+	fs->super.end_segment = fs->log.segment;
+	fs->super.end_offset = fs->log.offset;
+	fs->super.end_batch = fs->log.durable;
+	return fs_super_write(fs);
+}
+
+int fs_unmount(struct fs *fs)
+{
+	int r = 0;
+
+	stop_threads(fs);
+	if (!fs->readonly)
+		r = finish(fs);
+	if (r)
+		fs_set_error(r, "not all could be committed: %s: %s", strerror(-r), vol_text(fs->vol));
+	fs_delete(fs);
+	return r;
+}
+
+void fs_abandon(struct fs *fs)
+{
+	stop_threads(fs);
+	fs_delete(fs);
+}
+
+void fs_get_info(struct fs *fs, struct fs_info *info)
+{
+	pthread_mutex_lock(&fs->lock);
+	*info = fs->info;
+	memcpy(info->uuid, fs->super.uuid, 16);
+	memcpy(info->label, fs->super.label, sizeof(info->label));
+	info->bricks = vol_bricks(fs->vol);
+	info->readonly = fs_writable(fs) != 0;
+	info->inodes = fs->inode_count;
+	info->dentries = fs->dentry_count;
+	info->capacity = vol_capacity(fs->vol);
+	info->free = vol_free_blocks(fs->vol);
+	info->reserve = space_reserve(fs);
+	info->log_segments = fs->log.head_count + fs->log.ckpt_count;
+	info->method = info->bricks ? vol_brick_info(fs->vol, 0)->method : "";
+	pthread_mutex_unlock(&fs->lock);
+}
