@@ -327,7 +327,7 @@ static int make_room(struct fs *fs, int *step)
 
 	pthread_mutex_lock(&fs->lock);
 	drops = fs->drops != NULL || fs->reclaiming;
-	heads = fs->log.head_count > 2;
+	heads = fs->log.head_count > 1;
 	pthread_mutex_unlock(&fs->lock);
 	if (*step == 0) {
 		*step = 1;
