@@ -29,3 +29,9 @@ sbin_PROGRAMS += target/brickd
 target_brickd_SOURCES = target/main.c target/notify.h target/notify.c
 target_brickd_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/target
 target_brickd_LDADD = target/libserver.la
+
+# brickctl, the calls from a shell: an initiator like any other.
+sbin_PROGRAMS += target/brickctl
+target_brickctl_SOURCES = target/brickctl.c target/ctl.h target/ctl_blocks.c target/ctl_data.c target/ctl_show.c
+target_brickctl_CPPFLAGS = $(AM_CPPFLAGS) $(JANSSON_CFLAGS)
+target_brickctl_LDADD = common/libbrick.la common/libcommon.la $(JANSSON_LIBS)
