@@ -1,0 +1,6 @@
+# The volume, over simulated bricks.
+check_PROGRAMS += tests/unit/test_volume
+TESTS += tests/unit/test_volume
+tests_unit_test_volume_SOURCES = tests/unit/test_volume.c
+tests_unit_test_volume_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs -I$(top_srcdir)/tests/crash $(CHECK_CFLAGS)
+tests_unit_test_volume_LDADD = brickfs/libcore.la tests/crash/libsim.la $(CHECK_LIBS)
