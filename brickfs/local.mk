@@ -31,3 +31,16 @@ sbin_PROGRAMS += brickfs/umount.fuse.brickfs
 brickfs_umount_fuse_brickfs_SOURCES = brickfs/umount.c brickfs/mountpoint.h brickfs/mountpoint.c
 brickfs_umount_fuse_brickfs_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs $(MOUNT_CFLAGS)
 brickfs_umount_fuse_brickfs_LDADD = common/libcommon.la $(MOUNT_LIBS)
+
+bin_PROGRAMS += brickfs/brickfs
+brickfs_brickfs_SOURCES = brickfs/main.c
+brickfs_brickfs_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs
+brickfs_brickfs_LDADD = brickfs/libfront.la brickfs/libcore.la common/libcommon.la
+
+sbin_PROGRAMS += brickfs/mkfs.brickfs brickfs/fsck.brickfs
+brickfs_mkfs_brickfs_SOURCES = brickfs/mkfs.c
+brickfs_mkfs_brickfs_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs
+brickfs_mkfs_brickfs_LDADD = brickfs/libfront.la brickfs/libcore.la common/libcommon.la
+brickfs_fsck_brickfs_SOURCES = brickfs/fsck.c
+brickfs_fsck_brickfs_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs $(JANSSON_CFLAGS)
+brickfs_fsck_brickfs_LDADD = brickfs/libfront.la brickfs/libcore.la common/libcommon.la $(JANSSON_LIBS)
