@@ -1,0 +1,542 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * lane - one connection: preamble, hello, and then message after message in a
+ * thread of its own.
+ *
+ * What is quick is carried out and answered here; the rest goes to the workers,
+ * at most `depth` requests at a time, and their replies go out in the order in
+ * which they are done.  One thread at a time has the sending side; others leave
+ * their replies in a queue for it.
+ */
+#include "server.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "report.h"
+
+#define LANE_STACK	(512u << 10)
+#define LANE_LINGER_MS	1000
+
+/* Sends with lane.sending held; lane.lock is not. */
+static int send_owned(struct lane *lane, struct iovec *iov, int count, int fd, size_t *sent)
+{
+	int ret;
+
+	*sent = 0;
+	if (lane->broken)
+		return -ECONNRESET;
+	ret = stream_send(&lane->stream, iov, count, fd, sent);
+	if (ret && !(ret == -EFAULT && !*sent)) {
+		lane->broken = true;
+		if (ret == -ETIMEDOUT && server_may_complain(lane->server))
+			report_warning("%s: takes no replies; closing lane %u of session %llu", lane->peer.text,
+				       lane->number, (unsigned long long)lane->session->number);
+		lane_shutdown(lane);
+	}
+	return ret;
+}
+
+/* Sends what others have left, then gives the sending side up.  Called with lane.lock and lane.sending held. */
+static void send_queued(struct lane *lane)
+{
+	struct job *job;
+
+	while ((job = lane->out)) {
+		struct request *request = (struct request *)job;
+		struct iovec iov = {.iov_base = request->message, .iov_len = request->length};
+		bool counted = request->counted;
+		size_t sent;
+
+		lane->out = job->next;
+		if (!lane->out)
+			lane->out_last = &lane->out;
+		pthread_mutex_unlock(&lane->lock);
+		(void)send_owned(lane, &iov, 1, request->fd, &sent); /* a failure breaks the lane, which is noticed there */
+		free(request);
+		pthread_mutex_lock(&lane->lock);
+		if (counted)
+			lane->pending--;
+		pthread_cond_broadcast(&lane->idle);
+	}
+	lane->sending = false;
+	pthread_cond_broadcast(&lane->idle);
+}
+
+int lane_send(struct lane *lane, struct iovec *iov, int count, int fd, size_t *sent)
+{
+	int ret;
+
+	pthread_mutex_lock(&lane->lock);
+	while (lane->sending)
+		pthread_cond_wait(&lane->idle, &lane->lock);
+	lane->sending = true;
+	pthread_mutex_unlock(&lane->lock);
+	ret = send_owned(lane, iov, count, fd, sent);
+	pthread_mutex_lock(&lane->lock);
+	send_queued(lane);
+	pthread_mutex_unlock(&lane->lock);
+	return ret;
+}
+
+void lane_finish(struct request *request)
+{
+	struct lane *lane = request->lane;
+
+	request->job.next = NULL;
+	pthread_mutex_lock(&lane->lock);
+	*lane->out_last = &request->job;
+	lane->out_last = &request->job.next;
+	if (!lane->sending) {
+		lane->sending = true;
+		send_queued(lane);
+	}
+	pthread_mutex_unlock(&lane->lock);
+}
+
+void lane_notice(struct lane *lane, uint32_t kind, uint64_t arg)
+{
+	uint8_t message[WIRE_MSG_MAX];
+	struct wire_notice notice = {.kind = kind, .arg = arg};
+	size_t length = wire_put_notice(message, &notice);
+
+	pthread_mutex_lock(&lane->lock);
+	if (!lane->sending && !lane->closing && !lane->broken) {
+		/* a socket that is full loses the notice, and if it took a part of it, the lane */
+		if (stream_send_now(&lane->stream, message, length))
+			lane->broken = true;
+	} else if (lane->sending) {
+		struct request *request = calloc(1, sizeof(*request));
+
+		if (request) {
+			request->lane = lane;
+			request->fd = -1;
+			request->length = length;
+			memcpy(request->message, message, length);
+			*lane->out_last = &request->job;
+			lane->out_last = &request->job.next;
+		}
+	}
+	pthread_mutex_unlock(&lane->lock);
+}
+
+void lane_shutdown(struct lane *lane)
+{
+	atomic_store(&lane->closing, true);
+	pthread_mutex_lock(&lane->lock);
+	if (lane->stream.fd >= 0)
+		stream_shutdown(&lane->stream, SHUT_RDWR);
+	pthread_cond_broadcast(&lane->idle);
+	pthread_mutex_unlock(&lane->lock);
+}
+
+static int send_message(struct lane *lane, void *message, size_t length, int fd)
+{
+	struct iovec iov = {.iov_base = message, .iov_len = length};
+	size_t sent;
+
+	return lane_send(lane, &iov, 1, fd, &sent);
+}
+
+static int refuse(struct lane *lane, const struct wire_header *header, int error)
+{
+	uint8_t message[WIRE_HEADER_SIZE];
+
+	stats_count(&lane->server->stats, call_op(header->type), 1, 0, 0);
+	return send_message(lane, message, wire_put_plain(message, header->type | WIRE_REPLY, header->id, error), -1);
+}
+
+static void greeted(struct lane *lane)
+{
+	if (!lane->greeting)
+		return;
+	lane->greeting = false;
+	lane->stream.deadline_ns = 0;
+	pthread_mutex_lock(&lane->server->lock);
+	lane->server->greeting--;
+	pthread_mutex_unlock(&lane->server->lock);
+}
+
+static int admit(struct lane *lane, struct wire_preamble_reply *reply)
+{
+	static const uint8_t none[WIRE_TOKEN_SIZE];
+	struct wire_preamble preamble;
+	uint8_t *at;
+	bool opens;
+	int ret = stream_want(&lane->stream, WIRE_PREAMBLE_SIZE, &at);
+
+	if (ret)
+		return ret;
+	ret = wire_get_preamble(at, WIRE_PREAMBLE_SIZE, &preamble);
+	if (ret)
+		return ret;
+	stream_consume(&lane->stream, WIRE_PREAMBLE_SIZE);
+	if (preamble.version_min > WIRE_VERSION || preamble.version_max < WIRE_VERSION)
+		return -EPROTONOSUPPORT;
+	ret = tier_lane_open(lane->server->tier, lane->transport->frames, &lane->tier);
+	if (ret)
+		return ret;
+	opens = memcmp(preamble.token, none, sizeof(none)) == 0;
+	ret = opens ? session_open(lane, preamble.lane) : session_join(lane, preamble.token, preamble.lane);
+	if (ret)
+		return ret;
+	memcpy(reply->token, lane->session->token, sizeof(reply->token));
+	reply->lane = preamble.lane;
+	if (!opens) {
+		bool hello;
+
+		pthread_mutex_lock(&lane->server->lock);
+		hello = lane->session->hello;
+		pthread_mutex_unlock(&lane->server->lock);
+		if (hello)
+			greeted(lane);
+	}
+	return 0;
+}
+
+/* The preamble and its reply.  0, 1 (closed before a word), or what was wrong. */
+static int begin(struct lane *lane)
+{
+	struct wire_preamble_reply reply = {.version = WIRE_VERSION};
+	uint8_t message[WIRE_PREAMBLE_REPLY_SIZE];
+	struct iovec iov = {.iov_base = message, .iov_len = sizeof(message)};
+	size_t sent;
+	int ret = admit(lane, &reply), sent_ret = 0;
+
+	if (ret != 1 && ret != -ETIMEDOUT && ret != -ECONNRESET) {
+		reply.status = wire_status(ret);
+		wire_put_preamble_reply(message, &reply);
+		sent_ret = stream_send(&lane->stream, &iov, 1, -1, &sent);
+	}
+	/* the sending side was held until now, so that nothing goes out before the reply */
+	pthread_mutex_lock(&lane->lock);
+	if (ret || sent_ret)
+		lane->broken = true;
+	send_queued(lane);
+	pthread_mutex_unlock(&lane->lock);
+	if (!ret)
+		return sent_ret;
+	if (ret < 0 && server_may_complain(lane->server))
+		report_warning("%s: refused: %s", lane->peer.text,
+			       ret == -EPROTO		? "it does not speak this protocol"
+			       : ret == -EPROTONOSUPPORT ? "it speaks another version of the protocol"
+			       : ret == -ESTALE		? "the session it wants to join is gone"
+			       : ret == -EUSERS		? "there are as many sessions as may be (--max-sessions)"
+			       : ret == -EMFILE		? "its session has as many lanes as may be (--max-lanes)"
+			       : ret == -ETIMEDOUT	? "it did not say hello in time"
+							: strerror(-ret));
+	return ret;
+}
+
+static int serve_hello(struct lane *lane, const struct wire_header *header, const uint8_t *message)
+{
+	uint8_t answer[WIRE_MSG_MAX];
+	struct wire_hello hello;
+	struct wire_hello_reply reply;
+	uint64_t start = now_ns();
+	int ret = wire_get_hello(message, header->length, &hello);
+
+	if (ret)
+		return ret;
+	ret = session_hello(lane, &hello, &reply);
+	if (ret)
+		return refuse(lane, header, ret);
+	greeted(lane);
+	stats_count(&lane->server->stats, WIRE_OP_OTHER, 0, 0, now_ns() - start);
+	return send_message(lane, answer, wire_put_hello_reply(answer, header->id, &reply),
+			    reply.fds ? tier_fd(lane->server->tier) : -1);
+}
+
+static void run_slow(struct job *job)
+{
+	struct request *request = (struct request *)job;
+
+	call_run(request, true);
+	call_encode(request, 0);
+	lane_finish(request);
+}
+
+/* Waits until at most `most` requests are with the workers; false when the lane is being shut down. */
+static bool await_pending(struct lane *lane, uint32_t most)
+{
+	bool closing;
+
+	pthread_mutex_lock(&lane->lock);
+	while (lane->pending > most && !atomic_load(&lane->closing))
+		pthread_cond_wait(&lane->idle, &lane->lock);
+	closing = atomic_load(&lane->closing);
+	pthread_mutex_unlock(&lane->lock);
+	return !closing;
+}
+
+static int serve_call(struct lane *lane, const struct wire_header *header, const uint8_t *message)
+{
+	struct request *request = lane->spare;
+	int ret;
+
+	if (!request)
+		request = malloc(sizeof(*request));
+	if (!request)
+		return refuse(lane, header, -ENOMEM);
+	lane->spare = request;
+	request->lane = lane;
+	request->header = *header;
+	request->header.status = 0;
+	request->started_ns = now_ns();
+	ret = call_decode(request, message, header->length);
+	if (ret == -EPROTO)
+		return ret;
+	if (ret)
+		return refuse(lane, header, ret);
+	if (call_run(request, false)) {
+		call_encode(request, 0);
+		return send_message(lane, request->message, request->length, -1);
+	}
+	if (!await_pending(lane, lane->session->depth_granted - 1u))
+		return -ECONNRESET;
+	lane->spare = NULL;
+	request->counted = true;
+	request->job.run = run_slow;
+	request->job.owner = lane;
+	pthread_mutex_lock(&lane->lock);
+	lane->pending++;
+	pthread_mutex_unlock(&lane->lock);
+	worker_queue(lane->server->workers, &request->job);
+	return 0;
+}
+
+/* A frame that this transport does not carry: its bytes are passed over. */
+static int skip_frame(struct lane *lane, const struct wire_header *header)
+{
+	int ret = stream_discard(&lane->stream, header->length);
+
+	return ret ? ret : refuse(lane, header, -EOPNOTSUPP);
+}
+
+/* One message.  0: go on; 1: the lane ends in order; negative: it must end. */
+static int serve_one(struct lane *lane, bool *violation)
+{
+	struct wire_header header;
+	uint8_t *at;
+	int ret = stream_want(&lane->stream, WIRE_HEADER_SIZE, &at);
+
+	if (ret)
+		return ret;
+	ret = wire_get_header(at, WIRE_HEADER_SIZE, &header);
+	if (ret)
+		return ret;
+	if (header.type & WIRE_REPLY || header.type == WIRE_NOTICE)
+		return -EPROTO;
+	if (lane->greeting && header.type != WIRE_HELLO)
+		return -EPROTO;
+	atomic_store_explicit(&lane->session->heard_ns, now_ns(), memory_order_relaxed);
+	if (header.type == WIRE_READ || header.type == WIRE_WRITE) {
+		if (header.flags)
+			return -EPROTO;
+		return lane->transport->frames ? data_frame(lane, &header, violation) : skip_frame(lane, &header);
+	}
+	ret = stream_want(&lane->stream, header.length, &at);
+	if (ret)
+		return ret;
+	stream_consume(&lane->stream, header.length);
+	if (header.flags)
+		return refuse(lane, &header, -EINVAL);
+	if (header.type == WIRE_HELLO)
+		return serve_hello(lane, &header, at);
+	if (header.type == WIRE_BYE) {
+		uint8_t message[WIRE_HEADER_SIZE];
+
+		await_pending(lane, 0);
+		ret = send_message(lane, message, wire_put_plain(message, WIRE_BYE | WIRE_REPLY, header.id, 0), -1);
+		return ret ? ret : 1;
+	}
+	return serve_call(lane, &header, at);
+}
+
+static void complain(struct lane *lane, int error)
+{
+	unsigned long long session = lane->session->number;
+
+	if (atomic_load(&lane->closing) || atomic_load(&lane->server->stopping))
+		return;
+	if (error == -ECONNRESET) {
+		report_info("%s: lane %u of session %llu was cut off", lane->peer.text, lane->number, session);
+		return;
+	}
+	if (!server_may_complain(lane->server))
+		return;
+	report_warning("%s: %s; closing lane %u of session %llu", lane->peer.text,
+		       error == -EPROTO	     ? "malformed message"
+		       : error == -EACCES    ? "access without a mapping that allows it"
+		       : error == -ETIMEDOUT ? "stalled"
+					     : strerror(-error),
+		       lane->number, session);
+}
+
+static void serve(struct lane *lane)
+{
+	bool violation = false;
+	int ret = 0;
+
+	while (!ret && !atomic_load(&lane->server->stopping))
+		ret = serve_one(lane, &violation);
+	if (ret < 0)
+		complain(lane, ret);
+	if (ret >= 0) {
+		/* in order: what was asked is answered */
+		await_pending(lane, 0);
+		return;
+	}
+	if (!lane->transport->revocable && !lane->greeting) {
+		/*
+		 * It has the memory as long as it lives, so its locks must stay:
+		 * nothing is served any more, and the lane goes when the peer does.
+		 */
+		uint8_t *at;
+
+		stream_shutdown(&lane->stream, SHUT_WR);
+		while (!stream_want(&lane->stream, 1, &at))
+			stream_consume(&lane->stream, stream_buffered(&lane->stream));
+		return;
+	}
+	if (violation || ret == -EPROTO)
+		stream_linger(&lane->stream, LANE_LINGER_MS);
+}
+
+/* Nothing of this lane is with the workers or in the queue when it returns. */
+static void drain(struct lane *lane)
+{
+	struct job *job = worker_cancel(lane->server->workers, lane);
+
+	pthread_mutex_lock(&lane->lock);
+	while (job) {
+		struct job *next = job->next;
+
+		free((struct request *)job);
+		lane->pending--;
+		job = next;
+	}
+	while (lane->pending || lane->sending)
+		pthread_cond_wait(&lane->idle, &lane->lock);
+	pthread_mutex_unlock(&lane->lock);
+}
+
+static void *lane_main(void *arg)
+{
+	struct lane *lane = arg;
+	struct server *server = lane->server;
+	uint64_t one = 1;
+
+	lane->stream.deadline_ns = now_ns() + server->config.hello_ms * 1000000ull;
+	if (begin(lane) == 0)
+		serve(lane);
+	atomic_store(&lane->closing, true);
+	drain(lane);
+	if (lane->session)
+		session_leave(lane);
+	if (lane->tier)
+		tier_lane_close(lane->tier);
+
+	pthread_mutex_lock(&server->lock);
+	if (lane->greeting)
+		server->greeting--;
+	*lane->prev = lane->next;
+	if (lane->next)
+		lane->next->prev = lane->prev;
+	pthread_mutex_unlock(&server->lock);
+
+	pthread_mutex_lock(&lane->lock);
+	stream_close(&lane->stream);
+	pthread_mutex_unlock(&lane->lock);
+	free(lane->spare);
+
+	pthread_mutex_lock(&server->lock);
+	lane->next_finished = server->finished;
+	server->finished = lane;
+	pthread_cond_broadcast(&server->changed);
+	/* an eventfd takes a 1 unless it holds 2^64 - 2 of them; written under the lock, while the server stands */
+	if (write(server->wake, &one, sizeof(one)) < 0)
+		report_debug("eventfd: %s", strerror(errno));
+	pthread_mutex_unlock(&server->lock);
+	return NULL;
+}
+
+int lane_start(struct server *server, int fd, const struct transport *transport, const struct peer *peer)
+{
+	struct lane *lane = calloc(1, sizeof(*lane));
+	pthread_attr_t attr;
+	int ret;
+
+	if (!lane) {
+		close(fd);
+		return -ENOMEM;
+	}
+	lane->server = server;
+	lane->transport = transport;
+	lane->peer = *peer;
+	lane->greeting = true;
+	lane->sending = true; /* until the preamble is answered */
+	lane->out_last = &lane->out;
+	pthread_mutex_init(&lane->lock, NULL);
+	pthread_mutex_init(&lane->tier_lock, NULL);
+	pthread_cond_init(&lane->idle, NULL);
+	ret = stream_init(&lane->stream, fd);
+	if (ret)
+		goto fail;
+
+	pthread_mutex_lock(&server->lock);
+	if (atomic_load(&server->stopping))
+		ret = -ESHUTDOWN;
+	else if (server->greeting >= server->config.max_connections)
+		ret = -EUSERS;
+	if (!ret) {
+		pthread_attr_init(&attr);
+		pthread_attr_setstacksize(&attr, LANE_STACK);
+		ret = -pthread_create(&lane->thread, &attr, lane_main, lane);
+		pthread_attr_destroy(&attr);
+	}
+	if (!ret) {
+		/* its thread takes the lock before it ends, and so finds itself in the list */
+		server->greeting++;
+		server->threads_n++;
+		lane->next = server->lanes;
+		lane->prev = &server->lanes;
+		if (lane->next)
+			lane->next->prev = &lane->next;
+		server->lanes = lane;
+	}
+	pthread_mutex_unlock(&server->lock);
+	if (!ret)
+		return 0;
+fail:
+	if (ret == -EUSERS) {
+		struct wire_preamble_reply reply = {.status = wire_status(ret), .version = WIRE_VERSION};
+		uint8_t message[WIRE_PREAMBLE_REPLY_SIZE];
+
+		wire_put_preamble_reply(message, &reply);
+		(void)stream_send_now(&lane->stream, message, sizeof(message)); /* a courtesy */
+	}
+	stream_close(&lane->stream);
+	pthread_cond_destroy(&lane->idle);
+	pthread_mutex_destroy(&lane->tier_lock);
+	pthread_mutex_destroy(&lane->lock);
+	free(lane);
+	return ret;
+}
+
+void lane_join(struct lane *lane)
+{
+	struct server *server = lane->server;
+
+	pthread_join(lane->thread, NULL);
+	pthread_mutex_lock(&server->lock);
+	server->threads_n--;
+	pthread_mutex_unlock(&server->lock);
+	pthread_cond_destroy(&lane->idle);
+	pthread_mutex_destroy(&lane->tier_lock);
+	pthread_mutex_destroy(&lane->lock);
+	free(lane);
+}

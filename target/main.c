@@ -1,0 +1,352 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* brickd - the target: serves one pool over any number of endpoints, or makes one. */
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "config.h"
+#include "endpoint.h"
+#include "notify.h"
+#include "pool.h"
+#include "report.h"
+#include "server.h"
+#include "tier.h"
+
+#define EXIT_USAGE 2
+
+struct options {
+	const char *pool;
+	uint64_t create, grow; /* bytes, 0: not asked for */
+	struct endpoint endpoint[SERVER_LISTENERS];
+	unsigned endpoints;
+	struct server_config config;
+	bool fault, journald;
+	enum report_level level;
+};
+
+enum {
+	OPT_POOL = 256,
+	OPT_CREATE,
+	OPT_GROW,
+	OPT_LISTEN,
+	OPT_MAX_SESSIONS,
+	OPT_MAX_LANES,
+	OPT_MAX_MAPS,
+	OPT_MAX_CONNECTIONS,
+	OPT_HELLO_TIMEOUT,
+	OPT_LEASE,
+	OPT_PUBLIC,
+	OPT_FAULT,
+	OPT_LOG_LEVEL,
+	OPT_JOURNALD,
+};
+
+static const struct option long_options[] = {
+	{"pool", required_argument, NULL, OPT_POOL},
+	{"create", required_argument, NULL, OPT_CREATE},
+	{"grow", required_argument, NULL, OPT_GROW},
+	{"listen", required_argument, NULL, OPT_LISTEN},
+	{"max-sessions", required_argument, NULL, OPT_MAX_SESSIONS},
+	{"max-lanes", required_argument, NULL, OPT_MAX_LANES},
+	{"max-maps", required_argument, NULL, OPT_MAX_MAPS},
+	{"max-connections", required_argument, NULL, OPT_MAX_CONNECTIONS},
+	{"hello-timeout", required_argument, NULL, OPT_HELLO_TIMEOUT},
+	{"lease", required_argument, NULL, OPT_LEASE},
+	{"public", no_argument, NULL, OPT_PUBLIC},
+	{"fault", no_argument, NULL, OPT_FAULT},
+	{"log-level", required_argument, NULL, OPT_LOG_LEVEL},
+	{"journald", no_argument, NULL, OPT_JOURNALD},
+	{"verbose", no_argument, NULL, 'v'},
+	{"help", no_argument, NULL, 'h'},
+	{"version", no_argument, NULL, 'V'},
+	{0},
+};
+
+static void help(void)
+{
+	printf("Usage: brickd --pool FILE --create SIZE\n"
+	       "       brickd --pool FILE --grow SIZE\n"
+	       "       brickd --pool FILE --listen ENDPOINT [--listen ENDPOINT ...] [OPTION ...]\n"
+	       "\n"
+	       "Makes or enlarges a pool, or serves it as a brick, in the foreground.\n"
+	       "\n"
+	       "  --pool FILE            the brick's store: a plain file, a file on fsdax, or a devdax device\n"
+	       "  --create SIZE          make the pool with room for SIZE (K, M, G, T) of blocks, and exit\n"
+	       "  --grow SIZE            enlarge the pool to SIZE in all, and exit\n"
+	       "  --listen ENDPOINT      tcp://HOST:PORT (port 0: any that is free) or unix:/PATH; may be repeated\n"
+	       "  --public               allow addresses that other hosts can reach\n"
+	       "  --max-sessions N       initiators at once (%u)\n"
+	       "  --max-lanes N          connections of one session (%u)\n"
+	       "  --max-maps N           mapped blocks of one session (%u)\n"
+	       "  --max-connections N    connections that have not said hello (%u)\n"
+	       "  --hello-timeout SEC    from connecting to hello (%u)\n"
+	       "  --lease SEC            a silent session may be ended by others after this (%u)\n"
+	       "  --fault                for tests: bytes that are not persisted die with the process\n"
+	       "  --log-level LEVEL      error, warning, notice (the default), info or debug\n"
+	       "  -v, --verbose          one level more; may be repeated\n"
+	       "  --journald             prefix messages with the priority that journald reads\n"
+	       "  -h, --help             this text\n"
+	       "  -V, --version          version and license\n"
+	       "\n"
+	       "Signals: SIGTERM and SIGINT end it in order, SIGUSR1 writes statistics to the log.\n"
+	       "See brickd(8).\n",
+	       server_config_default.max_sessions, server_config_default.max_lanes, server_config_default.max_maps,
+	       server_config_default.max_connections, server_config_default.hello_ms / 1000,
+	       server_config_default.lease_ms / 1000);
+}
+
+/* what: the option or argument; value: what was given with it, or NULL. */
+static int usage(const char *what, const char *value, const char *wrong)
+{
+	report_error("%s%s%s: %s", what, value ? " " : "", value ? value : "", wrong);
+	fprintf(stderr, "Try 'brickd --help'.\n");
+	return -EINVAL;
+}
+
+static int parse_number(const char *option, const char *text, uint32_t least, uint32_t most, uint32_t *value)
+{
+	unsigned long n;
+	char *end;
+
+	errno = 0;
+	n = strtoul(text, &end, 10);
+	if (errno || end == text || *end || *text == '-' || n < least || n > most) {
+		report_error("--%s %s: must be a number from %u to %u", option, text, least, most);
+		return -EINVAL;
+	}
+	*value = (uint32_t)n;
+	return 0;
+}
+
+static int parse_seconds(const char *option, const char *text, uint32_t *ms)
+{
+	uint32_t seconds;
+	int ret = parse_number(option, text, 1, 3600, &seconds);
+
+	if (!ret)
+		*ms = seconds * 1000;
+	return ret;
+}
+
+static int parse_bytes(const char *option, const char *text, uint64_t *bytes)
+{
+	if (parse_size(text, bytes) || !*bytes)
+		return usage(option, text, "not a size; write 64M, 10G or 1T");
+	return 0;
+}
+
+static int parse_level(const char *text, enum report_level *level)
+{
+	static const char *const names[] = {
+		[REPORT_ERROR] = "error", [REPORT_WARNING] = "warning", [REPORT_NOTICE] = "notice",
+		[REPORT_INFO] = "info",   [REPORT_DEBUG] = "debug",
+	};
+
+	for (int i = REPORT_ERROR; i <= REPORT_DEBUG; i++) {
+		if (strcmp(text, names[i]) == 0) {
+			*level = (enum report_level)i;
+			return 0;
+		}
+	}
+	return usage("--log-level", text, "must be error, warning, notice, info or debug");
+}
+
+static int parse_listen(const char *text, struct options *options)
+{
+	if (options->endpoints == SERVER_LISTENERS) {
+		report_error("--listen %s: at most %d endpoints", text, SERVER_LISTENERS);
+		return -EINVAL;
+	}
+	if (endpoint_parse(text, &options->endpoint[options->endpoints]))
+		return usage("--listen", text, "not an endpoint; write tcp://HOST:PORT or unix:/PATH");
+	options->endpoints++;
+	return 0;
+}
+
+/* 0: go on; 1: all is said; negative errno. */
+static int parse_option(int c, const char *arg, struct options *o)
+{
+	switch (c) {
+	case OPT_POOL:
+		o->pool = arg;
+		return 0;
+	case OPT_CREATE:
+		return parse_bytes("--create", arg, &o->create);
+	case OPT_GROW:
+		return parse_bytes("--grow", arg, &o->grow);
+	case OPT_LISTEN:
+		return parse_listen(arg, o);
+	case OPT_MAX_SESSIONS:
+		return parse_number("max-sessions", arg, 1, 65536, &o->config.max_sessions);
+	case OPT_MAX_LANES:
+		return parse_number("max-lanes", arg, 1, 1024, &o->config.max_lanes);
+	case OPT_MAX_MAPS:
+		return parse_number("max-maps", arg, 1, UINT32_MAX, &o->config.max_maps);
+	case OPT_MAX_CONNECTIONS:
+		return parse_number("max-connections", arg, 1, 65536, &o->config.max_connections);
+	case OPT_HELLO_TIMEOUT:
+		return parse_seconds("hello-timeout", arg, &o->config.hello_ms);
+	case OPT_LEASE:
+		return parse_seconds("lease", arg, &o->config.lease_ms);
+	case OPT_PUBLIC:
+		o->config.public = true;
+		return 0;
+	case OPT_FAULT:
+		o->fault = true;
+		return 0;
+	case OPT_LOG_LEVEL:
+		return parse_level(arg, &o->level);
+	case OPT_JOURNALD:
+		o->journald = true;
+		return 0;
+	case 'v':
+		if (o->level < REPORT_DEBUG)
+			o->level++;
+		return 0;
+	case 'h':
+		help();
+		return 1;
+	case 'V':
+		printf("brickd (" PACKAGE_NAME ") " PACKAGE_VERSION "\nLicense: BSD-3-Clause\n");
+		return 1;
+	default:
+		fprintf(stderr, "Try 'brickd --help'.\n"); /* getopt has said what is wrong */
+		return -EINVAL;
+	}
+}
+
+static int parse(int argc, char **argv, struct options *o)
+{
+	int c;
+
+	while ((c = getopt_long(argc, argv, "vhV", long_options, NULL)) != -1) {
+		int ret = parse_option(c, optarg, o);
+
+		if (ret)
+			return ret;
+	}
+	if (optind < argc)
+		return usage(argv[optind], NULL, "brickd takes options only");
+	if (!o->pool)
+		return usage("--pool", "FILE", "must be given");
+	if (!!o->create + !!o->grow + !!o->endpoints != 1)
+		return usage("--create, --grow, --listen", NULL, "exactly one of them must be given");
+	return 0;
+}
+
+/* Signals are waited for in one place; every thread inherits that they are blocked. */
+static int block_signals(sigset_t *set)
+{
+	struct sigaction ignore = {.sa_handler = SIG_IGN};
+
+	sigemptyset(set);
+	sigaddset(set, SIGTERM);
+	sigaddset(set, SIGINT);
+	sigaddset(set, SIGUSR1);
+	if (sigaction(SIGPIPE, &ignore, NULL))
+		return -errno;
+	return -pthread_sigmask(SIG_BLOCK, set, NULL);
+}
+
+static void tell_manager(const char *state)
+{
+	int ret = notify_manager(state);
+
+	if (ret)
+		report_warning("$NOTIFY_SOCKET: cannot tell the service manager %s: %s", state, strerror(-ret));
+}
+
+static void say_ready(const struct server *server)
+{
+	char text[SERVER_LISTENERS * (ENDPOINT_TEXT_MAX + 1)] = "", one[ENDPOINT_TEXT_MAX];
+	char uuid[37];
+
+	for (unsigned i = 0; i < server->listeners; i++) {
+		endpoint_format(&server->listener[i].endpoint, one);
+		snprintf(text + strlen(text), sizeof(text) - strlen(text), " %s", one);
+	}
+	format_uuid(pool_uuid(server->pool), uuid);
+	report_notice("%s: brick %s, %u blocks, %u free%s", pool_path(server->pool), uuid, pool_slots(server->pool),
+		      pool_free_slots(server->pool), tier_mode(server->tier) == TIER_FAULT ? ", fault mode" : "");
+	report_notice("ready:%s", text);
+	tell_manager("READY=1");
+}
+
+static int serve(const struct options *o)
+{
+	struct pool *pool = NULL;
+	struct tier *tier = NULL;
+	struct server *server = NULL;
+	sigset_t signals;
+	int ret, sig;
+
+	ret = block_signals(&signals);
+	if (ret) {
+		report_error("cannot set signals up: %s", strerror(-ret));
+		return ret;
+	}
+	ret = pool_open(&pool, o->pool, o->fault);
+	if (ret)
+		return ret; /* it has said why */
+	ret = tier_open(&tier, pool, o->fault ? TIER_FAULT : TIER_DIRECT);
+	if (ret) {
+		report_error("%s: cannot be brought to memory: %s", o->pool, strerror(-ret));
+		goto close_pool;
+	}
+	ret = server_new(&server, pool, tier, &o->config);
+	if (ret) {
+		report_error("%s: cannot be served: %s", o->pool, strerror(-ret));
+		goto close_tier;
+	}
+	for (unsigned i = 0; i < o->endpoints && !ret; i++)
+		ret = server_listen(server, &o->endpoint[i]);
+	if (ret)
+		goto delete_server;
+	ret = server_start(server);
+	if (ret) {
+		report_error("cannot start a thread: %s", strerror(-ret));
+		goto delete_server;
+	}
+	say_ready(server);
+	for (;;) {
+		if (sigwait(&signals, &sig))
+			continue;
+		if (sig != SIGUSR1)
+			break;
+		server_dump(server);
+	}
+	report_notice("ending: %s", strsignal(sig));
+	tell_manager("STOPPING=1");
+	server_stop(server);
+delete_server:
+	server_delete(server);
+close_tier:
+	tier_close(tier);
+close_pool:
+	pool_close(pool);
+	if (!ret)
+		report_notice("ended in order");
+	return ret;
+}
+
+int main(int argc, char **argv)
+{
+	struct options o = {.config = server_config_default, .level = REPORT_NOTICE};
+	int ret;
+
+	report_init("brickd", false, REPORT_NOTICE);
+	ret = parse(argc, argv, &o);
+	if (ret)
+		return ret < 0 ? EXIT_USAGE : EXIT_SUCCESS;
+	report_init("brickd", o.journald, o.level);
+	if (o.create)
+		ret = pool_create(o.pool, o.create);
+	else if (o.grow)
+		ret = pool_grow(o.pool, o.grow);
+	else
+		ret = serve(&o);
+	return ret ? EXIT_FAILURE : EXIT_SUCCESS;
+}

@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * server - a brick at work: listeners, sessions with their lanes, and the calls,
+ * over one open pool and its tier.
+ *
+ * main.c (or a test) opens pool and tier, then server_new(), server_listen() for
+ * each endpoint, server_start(), and at the end server_stop() and
+ * server_delete().  Each connection has a thread (lane.c), which reads messages
+ * and carries out what is quick; what may take long goes to the workers.
+ *
+ * Lock order: server.lock, then session.lock, then lane.lock.  None is held over
+ * slow work (the store, a socket that may block).  server.changed is signalled
+ * whenever a block stops being busy, a map goes, or a session ends: these
+ * moments are rare, so one condition serves all who wait.  Whoever waits on it
+ * for another session must give up once its own is dying: that is why no two
+ * sessions can wait for each other's end.
+ */
+#ifndef TARGET_SERVER_H
+#define TARGET_SERVER_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "idmap.h"
+#include "listener.h"
+#include "pool.h"
+#include "stats.h"
+#include "stream.h"
+#include "table.h"
+#include "tier.h"
+#include "wire.h"
+#include "worker.h"
+
+struct server_config {
+	uint32_t max_sessions;
+	uint32_t max_lanes;	  /* of one session */
+	uint32_t max_maps;	  /* of one session */
+	uint32_t max_connections; /* that have not said hello */
+	uint32_t max_depth;	  /* requests in flight on one lane */
+	uint32_t hello_ms;	  /* from connecting to hello */
+	uint32_t lease_ms;
+	uint32_t quiesce_ms; /* how long unmap waits for frames under way */
+	uint32_t workers;
+	bool public; /* addresses that others can reach may be listened on */
+};
+extern const struct server_config server_config_default;
+
+#define SERVER_LISTENERS 16
+#define SERVER_DEPTH	 64 /* granted to who asks for none */
+
+struct server {
+	struct server_config config;
+	struct pool *pool;
+	struct tier *tier;
+	struct worker_pool *workers;
+	struct stats stats;
+	uint64_t started_ns;
+
+	struct listener listener[SERVER_LISTENERS];
+	unsigned listeners;
+	pthread_t acceptor;
+	bool accepting; /* the acceptor runs */
+	int wake;	/* eventfd: the acceptor has something to look at */
+	_Atomic bool stopping;
+
+	pthread_mutex_t lock;
+	pthread_cond_t changed;	 /* CLOCK_MONOTONIC */
+	struct idmap *map;	 /* what is allocated, durably */
+	struct table blocks;	 /* struct block, those that somebody uses */
+	struct session *sessions; /* by number, ascending */
+	struct lane *lanes;	 /* all connections */
+	struct lane *finished;	 /* whose threads wait to be joined */
+	uint64_t generation;	 /* of the list: counts every alloc and free */
+	uint64_t next_session;
+	uint32_t sessions_n, lanes_n, maps_n;
+	uint32_t greeting;	 /* connections that have not said hello */
+	uint32_t threads_n;	 /* lanes whose threads are not joined */
+	uint32_t next_key;
+	_Atomic uint64_t complaint_ns; /* rate limit of complaints about peers */
+	_Atomic unsigned complaints, swallowed;
+};
+
+/* A block that somebody has mapped or works on. */
+struct block {
+	struct table_node node; /* key: block number */
+	uint32_t refs;		/* maps, and calls that look at it */
+	uint32_t users;		/* persists under way */
+	bool busy;		/* being allocated, freed or mapped: others wait */
+	struct map *maps;
+};
+
+/* One session's mapping of one block. */
+struct map {
+	struct table_node node; /* in the session; key: block number */
+	struct map *next;	/* of the block */
+	struct session *session;
+	struct block *block;
+	uint32_t slot, flags, key;
+	void *address;
+	uint64_t place;
+	/* session.lock: */
+	uint32_t in_flight; /* frames that move bytes of the block now */
+	bool dead;	    /* being unmapped: access is a violation */
+};
+
+struct session {
+	struct session *next;
+	struct server *server;
+	const struct transport *transport;
+	uint64_t number;
+	uint8_t token[WIRE_TOKEN_SIZE];
+	_Atomic uint64_t heard_ns;
+	/* server.lock: */
+	struct lane **lane; /* config.max_lanes of them */
+	uint32_t lanes_n;
+	uint32_t joining; /* connections that are about to become lanes */
+	uint32_t refs;	  /* itself while it lives, and those who wait for its end */
+	bool dying, ended;
+	bool hello;
+	char name[WIRE_NAME_MAX];
+	uint64_t pid;
+	uint32_t maps_granted;
+	uint16_t lanes_granted, depth_granted;
+	uint32_t maps_n;
+
+	pthread_mutex_t lock;
+	struct table maps; /* changed with both locks held, read with either */
+};
+
+struct request {
+	struct job job; /* owner: the lane */
+	struct lane *lane;
+	struct wire_header header;
+	uint64_t started_ns;
+	size_t n, next; /* entries, and the first that is not done */
+	uint64_t errors, bytes;
+	union {
+		uint64_t addr[WIRE_ADDRS_MAX];
+		struct wire_target target[WIRE_ADDRS_MAX];
+		struct wire_range range[WIRE_ADDRS_MAX];
+		struct wire_sessions sessions;
+		struct wire_list list;
+	} in;
+	union {
+		uint32_t status[WIRE_ADDRS_MAX];
+		struct wire_handle handle[WIRE_ADDRS_MAX];
+		struct wire_list_reply list;
+		struct wire_sessions_reply sessions;
+		struct wire_stat_reply stat;
+	} out;
+	bool counted;  /* in lane.pending */
+	size_t length; /* of the reply */
+	int fd;	       /* passed with the reply, or -1 */
+	uint8_t message[WIRE_MSG_MAX]; /* the reply */
+};
+
+struct lane {
+	struct lane *next, **prev; /* in server.lanes */
+	struct lane *next_finished;
+	struct server *server;
+	struct session *session; /* NULL until the preamble was accepted */
+	const struct transport *transport;
+	struct peer peer;
+	uint16_t number;
+	pthread_t thread;
+	bool greeting; /* has not said hello; counted in server.greeting. Its own thread's */
+	struct tier_lane *tier;
+	pthread_mutex_t tier_lock; /* fault mode: the lane's track; held over its persists */
+	struct map *busy_map; /* session.lock: the block it moves bytes of */
+	struct request *spare; /* of the lane's thread */
+
+	pthread_mutex_t lock;
+	pthread_cond_t idle;
+	_Atomic bool closing; /* shut down: nobody waits for anything on it */
+	bool sending; /* somebody has the socket's sending side */
+	bool broken;  /* a send failed */
+	uint32_t pending; /* requests with the workers, not answered */
+	struct job *out, **out_last; /* replies that wait for the socket */
+
+	struct stream stream;
+};
+
+/* server.c */
+int server_new(struct server **server, struct pool *pool, struct tier *tier, const struct server_config *config);
+/* Says what is wrong; -EPERM: a public address, and config.public is not set. */
+int server_listen(struct server *server, const struct endpoint *endpoint);
+int server_start(struct server *server);
+/* Notices to every lane, no more connections, requests under way are answered, sessions end. */
+void server_stop(struct server *server);
+void server_delete(struct server *server);
+/* Statistics, as lines for people, to the log. */
+void server_dump(struct server *server);
+/* Serves a connected stream socket as if it had been accepted. Takes fd over. */
+int server_adopt(struct server *server, int fd, const struct transport *transport, const struct peer *peer);
+/* True if a complaint about a peer may be logged now: a hostile one must not fill the log. */
+bool server_may_complain(struct server *server);
+
+/* lane.c: connections */
+int lane_start(struct server *server, int fd, const struct transport *transport, const struct peer *peer);
+void lane_join(struct lane *lane); /* its thread has finished: waits for it, frees the lane */
+/* Shuts the connection down; its thread ends soon. Any lock but lane.lock may be held. */
+void lane_shutdown(struct lane *lane);
+/* Tries to send a notice without waiting. */
+void lane_notice(struct lane *lane, uint32_t kind, uint64_t arg);
+/* Sends the reply of a request that a worker carried out, and frees it. */
+void lane_finish(struct request *request);
+/* Sends from the lane's own thread: waits for its turn.  0 or the error that broke the lane; *sent as stream_send(). */
+int lane_send(struct lane *lane, struct iovec *iov, int count, int fd, size_t *sent);
+
+/* data.c: READ and WRITE.  0; negative: the lane must end; *violation: linger, so that the refusal arrives. */
+int data_frame(struct lane *lane, const struct wire_header *header, bool *violation);
+
+/* session.c */
+int session_open(struct lane *lane, uint16_t number);
+int session_join(struct lane *lane, const uint8_t *token, uint16_t number);
+void session_leave(struct lane *lane); /* the lane has drained; the last one ends the session */
+int session_hello(struct lane *lane, const struct wire_hello *hello, struct wire_hello_reply *reply);
+/* These with server.lock held: */
+void session_kill(struct session *session, uint32_t notice);
+bool session_expired(const struct session *session);
+bool session_hung_up(const struct session *session);
+struct session *session_find(struct server *server, uint64_t number);
+void session_info(const struct session *session, struct wire_session_info *info);
+
+/* locks.c: who has which block.  may_wait false: LOCKS_SLOW instead of anything that takes time. */
+#define LOCKS_SLOW 1
+int locks_alloc(struct session *session, uint64_t addr);
+int locks_free(struct session *session, uint64_t addr);
+int locks_map(struct session *session, uint64_t addr, uint32_t flags, bool may_wait, struct wire_handle *handle);
+int locks_unmap(struct session *session, uint64_t addr, uint32_t flags, bool may_wait);
+int locks_persist(struct lane *lane, uint64_t addr, uint32_t length);
+/* Every map of a session without lanes goes. */
+void locks_release_all(struct session *session);
+int locks_revoke(struct session *by, uint64_t number);
+/* A frame begins and ends. -EACCES: a violation. */
+int locks_access(struct lane *lane, const struct wire_rw *rw, bool write, struct map **map);
+void locks_access_end(struct lane *lane, struct map *map);
+
+/* calls.c: the messages */
+/* Decodes a message into the request: 0, or -EPROTO, -EOPNOTSUPP, -EINVAL. */
+int call_decode(struct request *request, const uint8_t *message, size_t length);
+/* Carries it out.  False: it would take long and may_wait is false; call again from a worker. */
+bool call_run(struct request *request, bool may_wait);
+/* Encodes the reply and counts it. error: the whole request failed. */
+void call_encode(struct request *request, int error);
+enum wire_op call_op(uint16_t type);
+void call_stat(struct server *server, struct wire_stat_reply *stat);
+
+#endif
