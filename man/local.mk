@@ -3,3 +3,4 @@ dist_man_MANS += \
 	man/mkfs.brickfs.8 \
 	man/fsck.brickfs.8
 dist_man_MANS += man/brick.3
+dist_man_MANS += man/brickfs-format.5
