@@ -1,5 +1,5 @@
 # Real daemons, real mounts. A name is TEST-TRANSPORT[-BRICKS[-mapsN]], see run.sh; "bash run.sh NAME" runs one by hand.
-FUNCTIONAL_ALL = \
+FUNCTIONAL = \
 	calls-tcp calls-unix \
 	libbrick-tcp libbrick-unix \
 	mount-tcp-3 mount-unix \
@@ -19,8 +19,6 @@ FUNCTIONAL_ALL = \
 	refuse-tcp-3 refuse-unix-3 \
 	fence-tcp
 
-# Waits for brickd and brickfs.
-FUNCTIONAL =
 FUNCTIONAL_RUNS = $(FUNCTIONAL:%=tests/functional/%.run)
 TESTS += $(FUNCTIONAL_RUNS)
 TEST_EXTENSIONS = .run
