@@ -179,6 +179,9 @@ int pool_file_map(struct pool *pool, uint64_t size)
 	int rc;
 
 	unmap(pool);
+	/* A device is mapped whole: its alignment may be as large as 1 GiB. */
+	if (pool->devdax)
+		size = pool->file_size;
 	rc = pmem2_config_new(&config);
 	if (!rc)
 		rc = pmem2_config_set_required_store_granularity(config, PMEM2_GRANULARITY_PAGE);

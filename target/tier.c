@@ -3,8 +3,8 @@
  * tier - direct mode, where a block is the pool's own mapping, and fault mode,
  * where it is memory that dies with the process.
  *
- * One lock for the slots' counts and marks, a leaf: nothing is called and nothing waited
- * for under it but the loading of a block in fault mode.
+ * One lock for the slots' counts and marks, a leaf: nothing is called under it, and
+ * nothing is waited for but, in fault mode, the end of copies between memory and pool.
  */
 #include "tier.h"
 
@@ -30,14 +30,17 @@ struct slot {
 	 */
 	uint32_t wild, settled;
 	uint32_t generation;	/* of the block in the slot: what lanes tracked for an older one is void */
-	uint8_t content;	/* enum content; fault mode */
+	/* Fault mode. */
+	uint8_t content;	/* enum content */
+	bool dropping;		/* no copy to the pool begins */
+	uint32_t copies;	/* to the pool, under way */
 };
 
 struct tier {
 	struct pool *pool;
 	enum tier_mode mode;
 	pthread_mutex_t lock;
-	pthread_cond_t loaded;
+	pthread_cond_t changed;	/* a block was loaded, the last copy to the pool ended */
 	struct slot *slots;
 	uint32_t count;
 	int memfd;		/* fault mode: slot i at i * POOL_SLOT_SIZE */
@@ -88,7 +91,7 @@ static void delete(struct tier *tier)
 		munmap(tier->memory, tier->memory_size);
 	if (tier->memfd >= 0)
 		close(tier->memfd);
-	pthread_cond_destroy(&tier->loaded);
+	pthread_cond_destroy(&tier->changed);
 	pthread_mutex_destroy(&tier->lock);
 	free(tier->slots);
 	free(tier);
@@ -107,7 +110,7 @@ int tier_open(struct tier **result, struct pool *pool, enum tier_mode mode)
 	tier->memfd = -1;
 	tier->count = pool_slots(pool);
 	pthread_mutex_init(&tier->lock, NULL);
-	pthread_cond_init(&tier->loaded, NULL);
+	pthread_cond_init(&tier->changed, NULL);
 	tier->slots = calloc(tier->count, sizeof(*tier->slots));
 	if (!tier->slots)
 		rc = -ENOMEM;
@@ -166,14 +169,14 @@ static int load(struct tier *tier, uint32_t slot)
 
 	pthread_mutex_lock(&tier->lock);
 	while (s->content == CONTENT_LOADING)
-		pthread_cond_wait(&tier->loaded, &tier->lock);
+		pthread_cond_wait(&tier->changed, &tier->lock);
 	if (s->content == CONTENT_POOL) {
 		s->content = CONTENT_LOADING;
 		pthread_mutex_unlock(&tier->lock);
 		rc = pool_copy(memory_of(tier, slot), pool_address(tier->pool, slot), POOL_SLOT_SIZE);
 		pthread_mutex_lock(&tier->lock);
 		s->content = rc ? CONTENT_POOL : CONTENT_MEMORY;
-		pthread_cond_broadcast(&tier->loaded);
+		pthread_cond_broadcast(&tier->changed);
 	}
 	pthread_mutex_unlock(&tier->lock);
 	return rc;
@@ -228,17 +231,38 @@ bool tier_unsettled(struct tier *tier, uint32_t slot)
 	return unsettled;
 }
 
+/*
+ * Fault mode: the bytes go from memory to the pool's slot.  Never once its block
+ * is on its way out: the slot is zeroed then, and the next block must find zeroes.
+ */
+static int copy_to_pool(struct tier *tier, uint32_t slot, uint32_t offset, uint32_t length)
+{
+	struct slot *s = &tier->slots[slot];
+	bool dropping;
+	int rc;
+
+	if (pool_failed(tier->pool))
+		return -EIO;
+	pthread_mutex_lock(&tier->lock);
+	dropping = s->dropping;
+	s->copies += !dropping;
+	pthread_mutex_unlock(&tier->lock);
+	if (dropping)
+		return 0;
+	rc = pool_copy((uint8_t *)pool_address(tier->pool, slot) + offset, memory_of(tier, slot) + offset, length);
+	pthread_mutex_lock(&tier->lock);
+	if (!--s->copies)
+		pthread_cond_broadcast(&tier->changed);
+	pthread_mutex_unlock(&tier->lock);
+	return rc;
+}
+
 /* The bytes are in the pool, and durable there. */
 static int persist(struct tier *tier, uint32_t slot, uint32_t offset, uint32_t length)
 {
-	if (tier->mode == TIER_FAULT) {
-		uint8_t *to = (uint8_t *)pool_address(tier->pool, slot) + offset;
-		int rc = pool_failed(tier->pool) ? -EIO : pool_copy(to, memory_of(tier, slot) + offset, length);
+	int rc = tier->mode == TIER_FAULT ? copy_to_pool(tier, slot, offset, length) : 0;
 
-		if (rc)
-			return rc;
-	}
-	return pool_persist(tier->pool, slot, offset, length);
+	return rc ? rc : pool_persist(tier->pool, slot, offset, length);
 }
 
 int tier_settle(struct tier *tier, uint32_t slot)
@@ -258,7 +282,9 @@ int tier_settle(struct tier *tier, uint32_t slot)
 	if (rc)
 		return rc;
 	pthread_mutex_lock(&tier->lock);
-	s->settled = wild;
+	/* Another one, or tier_drop(), may have come further meanwhile. */
+	if ((int32_t)(wild - s->settled) > 0)
+		s->settled = wild;
 	pthread_mutex_unlock(&tier->lock);
 	return 0;
 }
@@ -279,7 +305,15 @@ void tier_drop(struct tier *tier, uint32_t slot)
 {
 	struct slot *s = &tier->slots[slot];
 
-	/* Nobody has the block mapped, and its ID is on its way out: nothing touches the memory here. */
+	/*
+	 * Nobody has the block mapped, but a late persist may be at it.  Those that
+	 * come after this one find the zeroes of a slot without a block.
+	 */
+	pthread_mutex_lock(&tier->lock);
+	s->dropping = true;
+	while (s->copies || s->content == CONTENT_LOADING)
+		pthread_cond_wait(&tier->changed, &tier->lock);
+	pthread_mutex_unlock(&tier->lock);
 	if (tier->mode == TIER_FAULT &&
 	    fallocate(tier->memfd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)((uint64_t)slot * POOL_SLOT_SIZE),
 		      (off_t)POOL_SLOT_SIZE))
@@ -287,6 +321,7 @@ void tier_drop(struct tier *tier, uint32_t slot)
 	pthread_mutex_lock(&tier->lock);
 	s->settled = s->wild;
 	s->content = CONTENT_MEMORY;
+	s->dropping = false;
 	__atomic_add_fetch(&s->generation, 1, __ATOMIC_RELEASE);
 	pthread_mutex_unlock(&tier->lock);
 }

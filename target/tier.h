@@ -55,7 +55,10 @@ int tier_settle(struct tier *tier, uint32_t slot);
 
 /* The slot was taken for a new block: it reads as zeroes and is settled. */
 int tier_fresh(struct tier *tier, uint32_t slot);
-/* The slot's block was freed: forget what was written to it, on every lane. Before pool_release(). */
+/*
+ * The slot's block is being freed, and nobody has it pinned: forget what was written to it, on every lane.  Before
+ * pool_release().  A persist or a settling that comes late, from a session that had it, does no harm.
+ */
 void tier_drop(struct tier *tier, uint32_t slot);
 
 /* tracked: the brick carries this lane's writes itself and reports each with tier_wrote(). */

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* tier: which blocks are unsettled, and what of a lane's writes a persist makes durable, in direct and in fault mode. */
+#include <pthread.h>
+#include <stdatomic.h>
+
 #include "pool_scratch.h"
 #include "tier-track.h"
 #include "tier.h"
@@ -349,6 +352,55 @@ START_TEST(failed)
 }
 END_TEST
 
+static atomic_bool persister_stop;
+
+static void *persister(void *arg)
+{
+	struct tier_lane *lane;
+
+	if (tier_lane_open(tier, false, &lane))
+		return "no lane";
+	while (!atomic_load(&persister_stop)) {
+		if (tier_persist(lane, slot, 0, SLOT))
+			return "a persist failed";
+		if (tier_settle(tier, slot))
+			return "settling failed";
+	}
+	tier_lane_close(lane);
+	return NULL;
+}
+
+/* Fault mode: persists that come while and after a block is freed put no old bytes into the slot's next block. */
+START_TEST(persist_against_free)
+{
+	uint32_t others[3], same;
+	/* More than there are processors, so that some lose theirs in the middle of a copy. */
+	pthread_t thread[8];
+	void *fault;
+
+	for (unsigned i = 0; i < 3; i++)
+		ck_assert_int_eq(pool_take(pool, 10 + i, &others[i]), 0);
+	for (unsigned i = 0; i < 8; i++)
+		ck_assert_int_eq(pthread_create(&thread[i], NULL, persister, NULL), 0);
+	for (unsigned round = 0; round < 60; round++) {
+		pin(true);
+		ck_assert_int_eq(pool_fill(place.address, 0x55, SLOT), 0);
+		tier_unpin(tier, slot, true, false);
+		tier_drop(tier, slot);
+		ck_assert_int_eq(pool_release(pool, slot), 0);
+		ck_assert_int_eq(pool_take(pool, 100 + round, &same), 0);
+		ck_assert_uint_eq(same, slot);
+		ck_assert(all_bytes(in_pool(), SLOT, 0));
+		ck_assert_int_eq(tier_fresh(tier, slot), 0);
+	}
+	atomic_store(&persister_stop, true);
+	for (unsigned i = 0; i < 8; i++) {
+		pthread_join(thread[i], &fault);
+		ck_assert_msg(!fault, "%s", (char *)fault);
+	}
+}
+END_TEST
+
 static uint64_t seed;
 
 static uint32_t below(uint32_t limit)
@@ -425,6 +477,7 @@ int main(void)
 	tcase_add_test(fault, dropped_writes);
 	tcase_add_test(fault, killed);
 	tcase_add_test(fault, failed);
+	tcase_add_test(fault, persist_against_free);
 	suite_add_tcase(suite, fault);
 	tcase_add_loop_test(track, track_model, 0, 5);
 	suite_add_tcase(suite, track);
