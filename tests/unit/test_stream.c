@@ -129,8 +129,9 @@ START_TEST(test_late_answer)
 	short events = 0;
 
 	start(WIRE_PREAMBLE_REPLY_SIZE);
-	got = 0;
 	post(true, WIRE_DATA_MAX);
+	ck_assert_int_eq(stream_arm(&stream, &events), 0);
+	ck_assert_int_eq(events, POLLIN | POLLOUT);
 	while (got < WIRE_PREAMBLE_SIZE + WIRE_RW_FIXED + WIRE_DATA_MAX) {
 		ssize_t n = recv(peer, drain, sizeof(drain), 0);
 
