@@ -142,16 +142,25 @@ void ctl_fail(struct ctl *ctl, json_t *out, int err, const char *format, ...)
 	}
 }
 
+static char usage_text[1024]; /* what ctl_usage() said last */
+
 int ctl_usage(const char *format, ...)
 {
-	char text[1024];
 	va_list args;
 
 	va_start(args, format);
-	vsnprintf(text, sizeof(text), format, args);
+	vsnprintf(usage_text, sizeof(usage_text), format, args);
 	va_end(args);
-	report_error("%s", text);
+	report_error("%s", usage_text);
 	return CTL_USAGE;
+}
+
+/* The same for --json, into out. */
+static void usage_to_json(json_t *out)
+{
+	json_object_set_new(out, "error", json_string(usage_text));
+	json_object_set_new(out, "errno", json_integer(EINVAL));
+	json_object_set_new(out, "code", json_string("EINVAL"));
 }
 
 json_t *ctl_json_address(uint64_t addr)
@@ -462,9 +471,7 @@ static void run_command(struct ctl *ctl, const struct command *command, const st
 	json_object_set_new(out, "call", json_string(command->name));
 	if (command->run(ctl, args, out)) {
 		ctl->status = CTL_USAGE;
-		json_object_set_new(out, "error", json_string("usage"));
-		json_object_set_new(out, "errno", json_integer(EINVAL));
-		json_object_set_new(out, "code", json_string("EINVAL"));
+		usage_to_json(out);
 	}
 	if (ctl->json && json_object_size(out))
 		print_json(ctl, out);
@@ -504,8 +511,9 @@ static void run_line(struct ctl *ctl, char *line)
 	if (n < 0 || parse_words(n, words, NULL, &command, &args)) {
 		ctl->status = CTL_USAGE;
 		if (ctl->json) {
-			json_t *out = json_pack("{s:s,s:i,s:s}", "error", "usage", "errno", EINVAL, "code", "EINVAL");
+			json_t *out = json_object();
 
+			usage_to_json(out);
 			print_json(ctl, out);
 			json_decref(out);
 			fflush(stdout);
@@ -602,18 +610,24 @@ int main(int argc, char **argv)
 
 	report_init("brickctl", false, REPORT_NOTICE);
 	err = parse_words(argc, argv, &common, &command, &args);
-	if (err)
-		return err;
-	if (!common.endpoint)
-		return ctl_usage("-b ENDPOINT is missing (tcp://host:port, unix:/path or rdma://host:port)");
-	if (endpoint_parse(common.endpoint, &endpoint))
-		return ctl_usage("-b %s: not an endpoint (tcp://host:port, unix:/path or rdma://host:port)", common.endpoint);
-	if (command && command->script_only)
-		return ctl_usage("%s: only in a script (brickctl -b %s -)", command->name, common.endpoint);
-
+	if (!err && !common.endpoint)
+		err = ctl_usage("-b ENDPOINT is missing (tcp://host:port, unix:/path or rdma://host:port)");
+	else if (!err && endpoint_parse(common.endpoint, &endpoint))
+		err = ctl_usage("-b %s: not an endpoint (tcp://host:port, unix:/path or rdma://host:port)", common.endpoint);
+	else if (!err && command && command->script_only)
+		err = ctl_usage("%s: only in a script (brickctl -b %s -)", command->name, common.endpoint);
 	ctl.endpoint = common.endpoint;
 	ctl.json = common.json;
-	ctl.script = !command;
+	ctl.script = !command && !err;
+	if (err) {
+		json_t *out = json_object();
+
+		usage_to_json(out);
+		if (ctl.json)
+			print_json(&ctl, out);
+		json_decref(out);
+		return err;
+	}
 	options.lanes = common.lanes;
 	options.timeout_ms = common.timeout_ms;
 	err = brick_open(common.endpoint, &options, &ctl.session);
