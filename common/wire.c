@@ -35,7 +35,7 @@ static const struct {
 } statuses[] = {
 	{1, EPERM},	    {2, ENOENT},     {4, EINTR},       {5, EIO},	   {6, ENXIO},	       {11, EAGAIN},
 	{12, ENOMEM},	    {13, EACCES},    {14, EFAULT},     {16, EBUSY},	   {17, EEXIST},       {19, ENODEV},
-	{22, EINVAL},	    {27, EFBIG},     {28, ENOSPC},     {30, EROFS},	   {34, ERANGE},       {62, ETIME},
+	{22, EINVAL},	    {23, ENFILE},    {24, EMFILE},	    {27, EFBIG},     {28, ENOSPC},     {30, EROFS},	   {34, ERANGE},       {62, ETIME},
 	{71, EPROTO},	    {75, EOVERFLOW}, {87, EUSERS},     {90, EMSGSIZE},	   {93, EPROTONOSUPPORT}, {95, EOPNOTSUPP},
 	{103, ECONNABORTED}, {104, ECONNRESET}, {105, ENOBUFS}, {107, ENOTCONN},   {108, ESHUTDOWN},   {110, ETIMEDOUT},
 	{114, EALREADY},    {116, ESTALE},   {122, EDQUOT},    {125, ECANCELED},   {127, EKEYEXPIRED}, {128, EKEYREVOKED},

@@ -184,8 +184,8 @@ static void show_summary(struct ctl *ctl, const struct brick_stat *s, json_t *ou
 		print_blocks("zeroed", s->zeroed);
 		printf("%-12s %s (%s)\n", "persistence", method_name(s->method), method_words(s->method));
 		printf("%-12s %" PRIu32 " of %" PRIu32 "\n", "sessions", s->sessions, s->sessions_max);
-		printf("%-12s %" PRIu32 " of %" PRIu32 "\n", "lanes", s->lanes, s->lanes_max);
-		printf("%-12s %" PRIu32 " of %" PRIu32 "\n", "maps", s->maps, s->maps_max);
+		printf("%-12s %" PRIu32 " (at most %" PRIu32 " a session)\n", "lanes", s->lanes, s->lanes_max);
+		printf("%-12s %" PRIu32 " (at most %" PRIu32 " a session)\n", "maps", s->maps, s->maps_max);
 		printf("%-12s %s\n", "uptime", age);
 		printf("%-12s 0x%" PRIx64 ", loss epoch 0x%" PRIx64 ", generation %" PRIu64 "\n", "instance", s->instance,
 		       s->loss_epoch, s->generation);
