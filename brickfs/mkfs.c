@@ -122,7 +122,7 @@ int main(int argc, char **argv)
 	for (size_t i = 0; i < count; i++)
 		print_brick(endpoints[i]);
 	print_blocks("capacity", made.capacity);
-	print_blocks("usable", made.free);
+	print_blocks("usable", made.free > made.reserve ? made.free - made.reserve : 0);
 	print_blocks("reserved", made.reserve);
 	printf("persistence  %s\n", made.method ? made.method : "unknown");
 	if (fflush(stdout)) {
