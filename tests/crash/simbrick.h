@@ -131,7 +131,7 @@ uint64_t sim_entries(struct sim *sim, enum sim_call call);
 /*
  * The nth (1: the next) call of that kind on the brick (-1: any) fails with a negative errno.
  * after: it is carried out all the same, and only its answer is lost (ALLOC, FREE, MAP, UNMAP).
- * -ECONNRESET and -ETIMEDOUT also break the lane: it must be rejoined.  At most 16 wait at a time.
+ * -ECONNRESET and -ETIMEDOUT also break the lane: it must be rejoined.  At most 256 wait at a time.
  */
 void sim_fault(struct sim *sim, int brick, enum sim_call call, unsigned nth, int error, bool after);
 /* Mutation: the nth persist from now on does nothing and answers 0. 0: none. */

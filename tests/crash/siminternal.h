@@ -11,7 +11,7 @@
 #include "simstate.h"
 
 #define SIM_LANES_MAX 64
-#define SIM_FAULTS_MAX 16
+#define SIM_FAULTS_MAX 256
 
 struct sim_queued {
 	struct backend_io *io;
