@@ -261,14 +261,14 @@ int fs_link(struct fs *fs, uint64_t ino, uint64_t parent, const char *name, stru
 	pthread_mutex_lock(&fs->lock);
 	i = ns_find(fs, ino);
 	r = i ? find_live_dir(fs, parent, &dir) : -ESTALE;
+	if (!r && ns_lookup(fs, dir, name, length))
+		r = -EEXIST;
 	if (!r && i->dir)
 		r = -EPERM;
 	if (!r && !i->nlink)
 		r = -ENOENT;
 	if (!r && i->nlink >= FS_LINK_MAX)
 		r = -EMLINK;
-	if (!r && ns_lookup(fs, dir, name, length))
-		r = -EEXIST;
 	if (r)
 		goto out;
 	d = ns_new_dentry(dir, i, name, length);
@@ -438,8 +438,8 @@ int fs_rename(struct fs *fs, uint64_t parent, const char *name, uint64_t new_par
 		goto out;		/* two names of one file: nothing to do */
 	else if (from->inode->dir && below(new_dir, from->inode))
 		r = -EINVAL;
-	else if (to && exchange && to->inode->dir && below(dir, to->inode))
-		r = -EINVAL;
+	else if (to && to->inode->dir && below(dir, to->inode))
+		r = exchange ? -EINVAL : -ENOTEMPTY;
 	else if (to && !exchange)
 		r = may_replace(from, to);
 	if (r)

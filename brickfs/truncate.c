@@ -208,6 +208,9 @@ int fs_fallocate(struct fs *fs, uint64_t ino, int mode, uint64_t offset, uint64_
 			r = file_zero(fs, i, offset, stale);
 		if (!r)
 			r = preallocate(fs, i, offset, end);
+		/* A new run has pages that were others' before. */
+		if (!r && !(mode & keep) && i->form == FMT_RUN && i->size < end)
+			r = file_zero(fs, i, i->size, end);
 	}
 	pthread_mutex_lock(&fs->lock);
 	if (!r)
