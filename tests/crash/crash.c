@@ -32,6 +32,7 @@ static struct {
 
 static struct timespec began;
 static uint64_t workloads;
+static size_t failed_at;		/* the step of a live run that differed */
 static struct explore totals;
 
 static double elapsed(void)
@@ -82,8 +83,8 @@ static char *run_live(const struct scenario *s, struct world *w)
 		why = world_run(w, &one, NULL);
 		if (!why && (s->fine || i % 10 == 9 || one.steps->kind == STEP_REMOUNT))
 			why = world_compare(w);
-		if (why && opt.verbose)
-			fprintf(stderr, "at step %zu of %zu\n", i + 1, s->steps.count);
+		if (why)
+			failed_at = i;
 	}
 	if (!why)
 		why = world_compare(w);
@@ -197,6 +198,9 @@ static void shrink(struct scenario *s)
 	double until = elapsed() + 90;
 	size_t chunk, at;
 
+	if (!s->crash && failed_at < s->steps.count)
+		s->steps.count = failed_at + 1;
+
 	for (chunk = s->steps.count / 2 ? s->steps.count / 2 : 1; chunk && elapsed() < until; chunk /= 2)
 		for (at = 0; at < s->steps.count && s->steps.count > 1 && elapsed() < until;) {
 			struct scenario t = *s;
@@ -225,6 +229,7 @@ static int judge(struct scenario *s)
 	bool small;
 
 	workloads++;
+	failed_at = SIZE_MAX;
 	if (opt.verbose) {
 		how = command(s);
 		fprintf(stderr, "%s\n", how);

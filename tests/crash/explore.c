@@ -108,16 +108,25 @@ static char *examine(struct point *p, struct sim *image, const char *how)
 {
 	struct explore *x = p->x;
 	bool recover = p->depth == 0 && (p->crash == SIM_CLIENT_CRASH || (x->recovery && x->images % x->recovery == 0));
+	bool use = x->use_every && x->images % x->use_every == 0;
 	struct tree tree = {0};
 	struct fs *fs;
 	char *why;
 	int rc;
 
 	world_alive();
+	if (use) {
+		struct sim *copy = sim_snapshot(image);
+
+		why = world_check(copy, true);
+		sim_delete(copy);
+		if (why)
+			return why;
+	}
 	if (recover)
 		sim_record(image, true);
 	x->mounts++;
-	if (world_mount(image, &fs, false, &why))
+	if (world_mount(image, &fs, true, &why))
 		return why;
 	if (!tree_take(&tree, fs, &why)) {
 		if (p->same)
@@ -136,7 +145,7 @@ static char *examine(struct point *p, struct sim *image, const char *how)
 		if (rc && !why)
 			why = say("unmount: %s", strerror(-rc));
 	}
-	if (!why && x->use_every && x->images % x->use_every == 0)
+	if (!why && use)
 		why = world_use_up(image, &tree);
 	tree_free(&tree);
 	return why;

@@ -148,7 +148,6 @@ void fs_abandon(struct fs *fs)
 void fs_get_info(struct fs *fs, struct fs_info *info)
 {
 	memset(info, 0, sizeof(*info));
-	info->log_segments = -(uint64_t)sim_bricks(fs->sim);	/* there are none: world_data_blocks() counts 0 */
 }
 
 int fs_tick(struct fs *fs)

@@ -34,3 +34,11 @@ tests_crash_oracle_test_SOURCES = \
 tests_crash_oracle_test_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs $(CHECK_CFLAGS)
 tests_crash_oracle_test_LDADD = $(CHECK_LIBS)
 TESTS += tests/crash/oracle-test
+
+# The core under the oracle's eyes, crashed at every event.
+check_PROGRAMS += tests/crash/crash
+tests_crash_crash_SOURCES = $(crash_driver)
+tests_crash_crash_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs
+tests_crash_crash_LDADD = tests/crash/libsim.la brickfs/libcore.la
+dist_check_SCRIPTS += tests/crash/crash-live.sh tests/crash/crash-short.sh tests/crash/crash-random.sh tests/crash/crash-teeth.sh
+TESTS += tests/crash/crash-live.sh tests/crash/crash-short.sh tests/crash/crash-random.sh tests/crash/crash-teeth.sh

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* world - see world.h. */
 #include "world.h"
+#include "format.h"
 #include "util.h"
 
 #include <errno.h>
@@ -101,6 +102,7 @@ void world_forget(void)
 }
 
 struct complaints {
+	bool torn_super;	/* is no complaint */
 	char *text;
 };
 
@@ -109,6 +111,8 @@ static void complain(void *arg, const char *code, const char *text)
 	struct complaints *c = arg;
 	char *old = c->text;
 
+	if (c->torn_super && !strcmp(code, "super-copy"))
+		return;
 	c->text = say("%s%s%s: %s", old ? old : "", old ? "; " : "", code, text);
 	free(old);
 }
@@ -123,14 +127,14 @@ static int mount_with(struct sim *sim, struct fs **fs, bool check, struct compla
 	return fs_mount(fs, &options);
 }
 
-int world_mount(struct sim *sim, struct fs **fs, bool check, char **why)
+int world_mount(struct sim *sim, struct fs **fs, bool crashed, char **why)
 {
-	struct complaints complaints = {0};
+	struct complaints complaints = {.torn_super = crashed};
 	struct fs_info info;
 	int rc;
 
 	*why = NULL;
-	rc = mount_with(sim, fs, check, &complaints);
+	rc = mount_with(sim, fs, false, &complaints);
 	if (rc) {
 		*why = say("mount: %s (%s)%s%s", strerror(-rc), fs_error_text(), complaints.text ? "; it told " : "",
 			   complaints.text ? complaints.text : "");
@@ -138,7 +142,7 @@ int world_mount(struct sim *sim, struct fs **fs, bool check, char **why)
 		fs_get_info(*fs, &info);
 		if (complaints.text)
 			*why = say("mount told: %s", complaints.text);
-		else if (info.readonly && !check)
+		else if (info.readonly)
 			*why = say("mount is read-only");
 		if (*why) {
 			fs_abandon(*fs);
@@ -150,16 +154,15 @@ int world_mount(struct sim *sim, struct fs **fs, bool check, char **why)
 	return rc;
 }
 
-uint64_t world_data_blocks(struct sim *sim, struct fs *fs)
+uint64_t world_data_blocks(struct sim *sim)
 {
-	struct fs_info info;
-	uint64_t used = 0;
+	uint64_t used = 0, addr;
 	unsigned i;
 
 	for (i = 0; i < sim_bricks(sim); i++)
-		used += sim_used(sim, i);
-	fs_get_info(fs, &info);
-	return used - sim_bricks(sim) - info.log_segments;
+		for (addr = 0; sim_next(sim, i, addr, &addr); addr++)
+			used += fmt_kind(addr) != FMT_SUPER && fmt_kind(addr) != FMT_LOG;
+	return used;
 }
 
 /* ---- a world ---- */
@@ -290,7 +293,7 @@ void world_close(struct world *w)
 
 /* ---- after a crash ---- */
 
-char *world_check(struct sim *sim)
+char *world_check(struct sim *sim, bool crashed)
 {
 	struct complaints complaints = {0};
 	struct fs_check_result result;
@@ -303,9 +306,9 @@ char *world_check(struct sim *sim)
 		why = say("fsck cannot open it: %s (%s)", strerror(-rc), fs_error_text());
 	} else {
 		rc = fs_check(fs, &result);
-		if (rc || result.problems)
-			why = say("fsck: %s, %llu problems: %s", rc ? strerror(-rc) : "done", (unsigned long long)result.problems,
-				  complaints.text ? complaints.text : "none was told");
+		if (rc || result.problems > (crashed ? result.repairable : 0))
+			why = say("fsck%s: %s, %llu problems: %s", crashed ? " before the recovery" : "", rc ? strerror(-rc) : "done",
+				  (unsigned long long)result.problems, complaints.text ? complaints.text : "none was told");
 		rc = fs_unmount(fs);
 		if (rc && !why)
 			why = say("end of fsck: %s", strerror(-rc));
@@ -447,7 +450,7 @@ static char *check_empty(struct sim *sim, struct fs *fs)
 	if (!tree_take(&tree, fs, &why) && tree.count != 1)
 		why = say("after deleting everything there are %zu inodes", tree.count);
 	tree_free(&tree);
-	used = world_data_blocks(sim, fs);
+	used = world_data_blocks(sim);
 	if (!why && used)
 		why = say("after deleting everything %llu blocks of data are in use", (unsigned long long)used);
 	return why;
@@ -471,7 +474,7 @@ char *world_use_up(struct sim *sim, const struct tree *expected)
 	struct fs *fs;
 	char *why;
 
-	why = world_check(sim);
+	why = world_check(sim, false);
 	if (why || world_mount(sim, &fs, false, &why))
 		return why;
 	if (!tree_take(&tree, fs, &why))

@@ -31,10 +31,13 @@ struct sim *world_fresh(unsigned bricks, uint64_t blocks, char **why);
 /* Drops the cached ones. */
 void world_forget(void);
 
-/* 0, or a negative errno and *why. Complaints of the mount count as failures (but for what a crash explains). */
-int world_mount(struct sim *sim, struct fs **fs, bool check, char **why);
+/*
+ * 0, or a negative errno and *why.  Complaints of the mount count as failures; crashed: but for
+ * one copy of a superblock that is torn.
+ */
+int world_mount(struct sim *sim, struct fs **fs, bool crashed, char **why);
 /* Blocks in use that are neither log nor superblock. */
-uint64_t world_data_blocks(struct sim *sim, struct fs *fs);
+uint64_t world_data_blocks(struct sim *sim);
 
 /* A world with its own copy of that sim, mounted. */
 int world_open(struct world *world, struct sim *fresh, char **why);
@@ -49,8 +52,8 @@ char *world_compare(struct world *world);
 char *world_unmount(struct world *world);
 void world_close(struct world *world);
 
-/* fsck.brickfs -n: NULL, or what it found. */
-char *world_check(struct sim *sim);
+/* fsck.brickfs -n: NULL, or what it found. crashed: what the next mount mends by itself is no problem. */
+char *world_check(struct sim *sim, bool crashed);
 /*
  * Everything that must hold of a filesystem that was mounted after a crash and unmounted in order: it checks
  * clean, looks as `tree`, has no old bytes behind ends of files, takes new files, lets everything be
