@@ -249,6 +249,11 @@ int lane_connect(struct brick_lane *lane)
 		ret = brick_fail(status, "%s: the brick does not know this session any more", session->text);
 	else if (status == -EUSERS)
 		ret = brick_fail(status, "%s: the brick has as many sessions as it takes", session->text);
+	else if (status == -EPROTONOSUPPORT)
+		ret = brick_fail(status, "%s: the brick does not speak version %u of the protocol", session->text,
+				 WIRE_VERSION);
+	else if (status == -ESHUTDOWN)
+		ret = brick_fail(status, "%s: the brick is ending", session->text);
 	else if (status)
 		ret = brick_fail(status, "%s: the brick refused the connection: %s", session->text,
 				 brick_errno_text(status));
