@@ -17,7 +17,7 @@ refused 'exist' ctl b1 alloc $A
 refused 'aligned|invalid|multiple' ctl b1 alloc 0x1000000000000001
 refused 'no such|not allocated|ENOENT|not exist' ctl b1 free 0x2000000000000000
 [ "$(addresses b1 | wc -l)" = 2 ] || fail "list: $(ctl b1 list)"
-[ "$(addresses b1 | head -n 1)" = $A ] || fail "list: $(addresses b1)"
+[ "$(addresses b1 | sed -n 1p)" = $A ] || fail "list: $(addresses b1)"
 ctl_read b1 $A 0 2097152 | cmp -s - <(head -c 2097152 /dev/zero) || fail "a new block is not all zeroes"
 head -c 100000 /dev/urandom >"$T/data"
 ctl_write b1 $A 12345 <"$T/data" || fail "brickctl write"
@@ -63,7 +63,9 @@ brick_serve b1
 refused 'lock|use|busy|another' brickd --pool "$(pool_of b1)" --listen "unix:$T/second.sock"
 stop_brick b1
 cp "$(pool_of b1)" "$T/pool/broken"
-head -c 20 /dev/zero | dd of="$T/pool/broken" bs=1 seek=0 conv=notrunc status=none
+for at in 0 1048576; do
+	head -c 20 /dev/zero | dd of="$T/pool/broken" bs=1 seek=$at conv=notrunc status=none
+done
 refused "$T/pool/broken" brickd --pool "$T/pool/broken" --listen "unix:$T/second.sock"
 head -c 100 "$(pool_of b1)" >"$T/pool/short"
 refused "$T/pool/short" brickd --pool "$T/pool/short" --listen "unix:$T/second.sock"

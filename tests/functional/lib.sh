@@ -5,7 +5,7 @@
 #
 # Sourced by each test; run.sh has set T (scratch directory), TRANSPORT (tcp, unix), BRICKS (how many), MAPS (maps
 # that each brick grants, or empty), FULL (full sizes when not empty), SRC and BUILD.  Nothing here needs to be undone
-# by the test: run.sh ends the processes and the mounts that carry the test's mark.
+# by the test: it runs in a mount namespace of its own, and run.sh ends all processes of that.
 #
 # Bricks are called b1, b2, ...; mounts are called by a name too (m, other), at $T/NAME.  What they say is in $T/log.
 set -u
@@ -46,11 +46,15 @@ must() {
 	}
 }
 
-# refused PATTERN COMMAND...: it has to fail, and to say something that matches the pattern (grep -iE).
+# refused PATTERN COMMAND...: it (a program or a function) has to fail, and to say something that matches the pattern (grep -iE).
 refused() {
 	local pattern=$1 words status
 	shift
-	words=$(timeout -k 5 90 "$@" 2>&1)
+	if [ "$(type -t "$1")" = function ]; then
+		words=$("$@" 2>&1)
+	else
+		words=$(timeout -k 5 90 "$@" 2>&1)
+	fi
 	status=$?
 	[ $status != 0 ] || fail "\"$*\" should have been refused, and was not: $words"
 	[ $status -lt 124 ] || fail "\"$*\" should have been refused; it ended with status $status: $words"
@@ -228,6 +232,7 @@ mount8() {
 		*) break ;;
 		esac
 	done
+	[ ! -e "$T/state/no-sbin" ] || skip "cannot put the built programs where mount(8) looks: $(cat "$T/state/no-sbin")"
 	mkdir -p "$T/$name" 2>/dev/null
 	M=$T/$name
 	mount -t fuse.brickfs "$ep" "$M" ${1:+-o "$1"} || return

@@ -26,17 +26,20 @@ for i in $(seq 1 30); do
 	umount "$M" || fail "umount $i"
 done
 
-# The helper that umount(8) calls when it is installed: back only when the daemon has ended.
-if [ -x "$BUILD/brickfs/umount.fuse.brickfs" ]; then
-	mount8 || fail "mount"
-	head -c 30000000 /dev/urandom >"$M/big"
-	pid=${mount_pid[m]}
-	must "$BUILD/brickfs/umount.fuse.brickfs" "$M"
-	alive "$pid" && fail "umount.fuse.brickfs came back, and brickfs ($pid) still runs"
-	mountpoint -q "$M" && fail "umount.fuse.brickfs left the mount"
-else
-	fail "there is no umount.fuse.brickfs in $BUILD/brickfs"
-fi
+# umount(8) comes back when the daemon is done, not when the kernel is: by its helper. A brick that is stopped shows it.
+mount8 || fail "mount"
+echo late >"$M/late"
+sync -f "$M"
+kill -STOP "${brick_pid[b1]}"
+umount "$M" &
+umount_pid=$!
+unmounted() { ! mountpoint -q "$M"; }
+soon 60 unmounted || fail "umount hangs"
+sleep 1
+gone $umount_pid && fail "umount came back though brickfs cannot be done yet"
+kill -CONT "${brick_pid[b1]}"
+wait $umount_pid || fail "umount, in the end"
+soon 10 gone "${mount_pid[m]}" || fail "umount came back, and brickfs (${mount_pid[m]}) still runs"
 
 # ro: reads, and changes nothing.
 before=$(used_blocks)

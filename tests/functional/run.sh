@@ -8,8 +8,9 @@
 #
 #   make && bash ../tests/functional/run.sh tree-tcp-3 posix-unix
 #
-# A test is a script that sources lib.sh.  Around it, this driver makes a scratch directory, ends the test when it
-# takes longer than LIMIT seconds, ends every process of the test and every mount of it afterwards, however it went, and
+# A test is a script that sources lib.sh.  Around it, this driver makes a scratch directory and a mount namespace, in
+# which /sbin has the programs of the build directory (mount(8) looks nowhere else), ends the test when it takes longer
+# than LIMIT seconds, ends every process of that namespace afterwards, however it went, and with them its mounts, and
 # reads what the daemons said: a line with BUG, assert, sanitizer or leak fails the test.
 #
 # Environment: FULL=1 full sizes; BRICK_TESTS="NAME..." leaves all others out; KEEP=1 keeps the scratch directory;
@@ -38,45 +39,60 @@ scratch() {
 	fi
 }
 
-# The processes that carry this test's mark in their environment, itself and this driver left out.
+# The processes of the test: those in its mount namespace, which is not ours.
 marked() {
-	local dir pid
+	local dir ns ours
+	ns=$(cat "$T/state/ns" 2>/dev/null) || return
+	ours=$(readlink /proc/self/ns/mnt)
+	[ -n "$ns" ] && [ "$ns" != "$ours" ] || return
 	for dir in /proc/[0-9]*; do
-		pid=${dir#/proc/}
-		[ "$pid" = $$ ] && continue
-		tr '\0' '\n' <"$dir/environ" 2>/dev/null | grep -qxF "BRICK_TEST_DIR=$T" && echo "$pid"
+		[ "$(readlink "$dir/ns/mnt")" = "$ns" ] && echo "${dir#/proc/}"
 	done 2>/dev/null
 }
 
-mounts() {
-	awk -v dir="$T/" 'index($5, dir) == 1 { print $5 }' /proc/self/mountinfo | sort -r
+# kill_marked: first the filesystems' processes die, so that nothing hangs in a dead mount; then all others.
+kill_marked() {
+	local pid
+	for pid in $(marked); do
+		case $(cat "/proc/$pid/comm" 2>/dev/null) in
+		*brickfs) kill -9 "$pid" 2>/dev/null ;;
+		esac
+	done
+	for pid in $(marked); do
+		kill -9 "$pid" 2>/dev/null
+	done
 }
 
-# First the filesystems' processes die, so that nothing hangs in a dead mount; then all others.
+# The namespace goes with its last process, and the mounts with it.
 clean_up() {
-	local pid dir tries
-	for tries in 1 2 3; do
-		for pid in $(marked); do
-			case $(cat "/proc/$pid/comm" 2>/dev/null) in
-			*brickfs) kill -9 "$pid" 2>/dev/null ;;
-			esac
-		done
-		for dir in $(mounts); do
-			umount -l "$dir" 2>/dev/null
-		done
-		for pid in $(marked); do
-			kill -9 "$pid" 2>/dev/null
-		done
+	local tries
+	for ((tries = 0; tries < 100; tries++)); do
+		kill_marked
+		[ -z "$(marked)" ] && break
 		sleep 0.1
-		[ -z "$(marked)$(mounts)" ] && break
 	done
-	if [ -n "$(mounts)" ]; then
-		echo "run.sh: these mounts could not be ended: $(mounts)"
+	if [ -n "$(marked)" ]; then
+		echo "run.sh: these processes could not be ended: $(marked | tr '\n' ' ')"
 		return 1
 	fi
 	cd / || return
 	[ -n "${KEEP-}" ] || rm -rf --one-file-system "$T"
 }
+
+# In the new namespace: programs where mount(8) and umount(8) find them, and tables of its own; then the test.
+# shellcheck disable=SC2016
+inside='
+	readlink /proc/self/ns/mnt >"$T/state/ns"
+	mkdir -p "$T/sbin" /run/mount /run/brickfs
+	for program in brickfs mkfs.brickfs fsck.brickfs umount.fuse.brickfs; do
+		printf "#!/bin/sh\nexec %s \"\$@\"\n" "$BUILD/brickfs/$program" >"$T/sbin/$program"
+		chmod 755 "$T/sbin/$program"
+	done
+	sbin=$(readlink -f /sbin)
+	mount -t overlay -o "lowerdir=$T/sbin:$sbin" overlay "$sbin" || echo "no overlay over $sbin" >"$T/state/no-sbin"
+	mount -t tmpfs tmpfs /run/mount && mount -t tmpfs tmpfs /run/brickfs || exit 77
+	exec bash "$1"
+'
 
 # What the daemons said, and what sanitizers wrote beside them.
 check_logs() {
@@ -141,7 +157,12 @@ run_one() {
 	export ASAN_OPTIONS="log_path=$T/log/asan:${ASAN_OPTIONS-}" UBSAN_OPTIONS="print_stacktrace=1:${UBSAN_OPTIONS-}"
 	export TSAN_OPTIONS="log_path=$T/log/tsan:${TSAN_OPTIONS-}"
 
-	BRICK_TEST_DIR=$T bash "$here/$TEST.sh" </dev/null &
+	if ! unshare --mount --propagation private true 2>/dev/null; then
+		echo "skipped: needs a mount namespace (unshare -m), a privilege of root"
+		rm -rf "$T"
+		return 77
+	fi
+	unshare --mount --propagation private bash -c "$inside" run.sh "$here/$TEST.sh" </dev/null &
 	pid=$!
 	(
 		sleep "$LIMIT" &
@@ -152,14 +173,7 @@ run_one() {
 			echo "    $pid $(cat "/proc/$pid/comm" "/proc/$pid/wchan" 2>/dev/null | tr '\n' ' ')"
 		done
 		: >"$T/state/late"
-		for pid in $(marked); do
-			case $(cat "/proc/$pid/comm" 2>/dev/null) in
-			*brickfs) kill -9 "$pid" ;;
-			esac
-		done
-		for pid in $(marked); do
-			kill -9 "$pid" 2>/dev/null
-		done
+		kill_marked
 	) &
 	watcher=$!
 	wait $pid
