@@ -493,6 +493,27 @@ int pool_write_words(struct pool *pool, const uint32_t *slots, const uint64_t *b
 	return 0;
 }
 
+/*
+ * The bytes of blocks are the initiators': what they write while we copy is
+ * theirs to order, so ThreadSanitizer is told to look away.
+ */
+#ifdef __has_feature
+#if __has_feature(thread_sanitizer)
+#define POOL_TSAN 1
+#endif
+#endif
+#if defined(__SANITIZE_THREAD__) || defined(POOL_TSAN)
+void AnnotateIgnoreReadsBegin(const char *file, int line);
+void AnnotateIgnoreReadsEnd(const char *file, int line);
+void AnnotateIgnoreWritesBegin(const char *file, int line);
+void AnnotateIgnoreWritesEnd(const char *file, int line);
+#define BLOCK_BYTES_BEGIN() (AnnotateIgnoreReadsBegin(__FILE__, __LINE__), AnnotateIgnoreWritesBegin(__FILE__, __LINE__))
+#define BLOCK_BYTES_END() (AnnotateIgnoreWritesEnd(__FILE__, __LINE__), AnnotateIgnoreReadsEnd(__FILE__, __LINE__))
+#else
+#define BLOCK_BYTES_BEGIN() ((void)0)
+#define BLOCK_BYTES_END() ((void)0)
+#endif
+
 struct copy_call {
 	void *to;
 	const void *from;
@@ -510,16 +531,28 @@ static void copy_fn(void *arg)
 		memset(call->to, call->byte, call->length);
 }
 
+static int copy(struct copy_call *call)
+{
+	int rc;
+
+	BLOCK_BYTES_BEGIN();
+	rc = sigbus_try(copy_fn, call);
+	/* ThreadSanitizer drops its marks by itself when a jump leaves the signal handler. */
+	if (!rc)
+		BLOCK_BYTES_END();
+	return rc;
+}
+
 int pool_copy(void *to, const void *from, size_t length)
 {
 	struct copy_call call = { .to = to, .from = from, .length = length };
 
-	return sigbus_try(copy_fn, &call);
+	return copy(&call);
 }
 
 int pool_fill(void *to, int byte, size_t length)
 {
 	struct copy_call call = { .to = to, .byte = byte, .length = length };
 
-	return sigbus_try(copy_fn, &call);
+	return copy(&call);
 }

@@ -33,14 +33,14 @@ struct slot {
 	/* Fault mode. */
 	uint8_t content;	/* enum content */
 	bool dropping;		/* no copy to the pool begins */
-	uint32_t copies;	/* to the pool, under way */
+	bool copying;		/* to the pool; one at a time */
 };
 
 struct tier {
 	struct pool *pool;
 	enum tier_mode mode;
 	pthread_mutex_t lock;
-	pthread_cond_t changed;	/* a block was loaded, the last copy to the pool ended */
+	pthread_cond_t changed;	/* a block was loaded, a copy to the pool ended */
 	struct slot *slots;
 	uint32_t count;
 	int memfd;		/* fault mode: slot i at i * POOL_SLOT_SIZE */
@@ -244,15 +244,18 @@ static int copy_to_pool(struct tier *tier, uint32_t slot, uint32_t offset, uint3
 	if (pool_failed(tier->pool))
 		return -EIO;
 	pthread_mutex_lock(&tier->lock);
+	/* Two at once could leave the older bytes of the two in the pool, with both answered as durable. */
+	while (s->copying && !s->dropping)
+		pthread_cond_wait(&tier->changed, &tier->lock);
 	dropping = s->dropping;
-	s->copies += !dropping;
+	s->copying |= !dropping;
 	pthread_mutex_unlock(&tier->lock);
 	if (dropping)
 		return 0;
 	rc = pool_copy((uint8_t *)pool_address(tier->pool, slot) + offset, memory_of(tier, slot) + offset, length);
 	pthread_mutex_lock(&tier->lock);
-	if (!--s->copies)
-		pthread_cond_broadcast(&tier->changed);
+	s->copying = false;
+	pthread_cond_broadcast(&tier->changed);
 	pthread_mutex_unlock(&tier->lock);
 	return rc;
 }
@@ -311,7 +314,7 @@ void tier_drop(struct tier *tier, uint32_t slot)
 	 */
 	pthread_mutex_lock(&tier->lock);
 	s->dropping = true;
-	while (s->copies || s->content == CONTENT_LOADING)
+	while (s->copying || s->content == CONTENT_LOADING)
 		pthread_cond_wait(&tier->changed, &tier->lock);
 	pthread_mutex_unlock(&tier->lock);
 	if (tier->mode == TIER_FAULT &&
