@@ -4,4 +4,4 @@ dist_man_MANS += \
 	man/fsck.brickfs.8
 dist_man_MANS += man/brick.3
 dist_man_MANS += man/brickfs-format.5
-dist_man_MANS += man/brick-protocol.7
+dist_man_MANS += man/brick-protocol.7 man/brickctl.8

@@ -32,6 +32,8 @@ static const struct {
 	{"persist", ENOENT, "is not allocated"},
 	{"persist", EIO, "could not be made durable; see the brick's log"},
 	{"revoke", ENOENT, "the brick has no such session"},
+	{"revoke", EBUSY, "it is busy: a local session has the memory mapped and ends only with its process"},
+	{"revoke", EINVAL, "that is the session of this command itself"},
 	{"*", EINVAL, "is not the address of a block (a multiple of 0x200000)"},
 	{"*", EIO, "the brick's store failed; see its log"},
 };

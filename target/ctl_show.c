@@ -161,7 +161,7 @@ static void print_blocks(const char *name, uint64_t blocks)
 	char size[16];
 
 	format_size(blocks << BRICK_BLOCK_SHIFT, size);
-	printf("%-12s %s (%" PRIu64 " blocks)\n", name, size, blocks);
+	printf("%-12s %s (%" PRIu64 " block%s)\n", name, size, blocks, blocks == 1 ? "" : "s");
 }
 
 static void show_summary(struct ctl *ctl, const struct brick_stat *s, json_t *out)
@@ -363,7 +363,9 @@ int ctl_revoke(struct ctl *ctl, const struct ctl_args *args, json_t *out)
 	said = brick_error();
 	if (err)
 		ctl_fail(ctl, out, err, "session %" PRIu64 ": revoke: %s", number,
-			 err == -ENOENT ? ctl_reason("revoke", err) : *said ? said : strerror(-err));
+			 err == -ENOENT || err == -EBUSY || err == -EINVAL ? ctl_reason("revoke", err)
+			 : *said					   ? said
+									   : strerror(-err));
 	else if (!ctl->json)
 		printf("session %" PRIu64 " revoked\n", number);
 	return 0;

@@ -1,6 +1,6 @@
 # Real daemons, real mounts. A name is TEST-TRANSPORT[-BRICKS[-mapsN]], see run.sh; "bash run.sh NAME" runs one by hand.
 FUNCTIONAL = \
-	calls-tcp calls-unix \
+	calls-tcp calls-unix brickctl-tcp brickctl-unix \
 	libbrick-tcp libbrick-unix \
 	mount-tcp-3 mount-unix \
 	tree-tcp-1 tree-unix-1 tree-tcp-3 tree-unix-3 tree-tcp-1-maps8 tree-unix-3-maps8 \
@@ -32,7 +32,7 @@ $(FUNCTIONAL_RUNS):
 EXTRA_DIST += \
 	tests/README.md \
 	tests/functional/run.sh tests/functional/lib.sh tests/functional/posix.py \
-	tests/functional/calls.sh tests/functional/mount.sh tests/functional/tree.sh tests/functional/posix.sh \
+	tests/functional/calls.sh tests/functional/brickctl.sh tests/functional/mount.sh tests/functional/tree.sh tests/functional/posix.sh \
 	tests/functional/git.sh tests/functional/build.sh tests/functional/sqlite.sh tests/functional/fio.sh \
 	tests/functional/stress.sh tests/functional/killmount.sh tests/functional/killbrick.sh \
 	tests/functional/fault.sh tests/functional/full.sh tests/functional/hundred.sh tests/functional/second.sh \
