@@ -137,10 +137,10 @@ if [ "$TRANSPORT" = tcp ]; then
 		"write $A --offset 4096 --data 32" "lane 0" "persist $A 8192" "write $A --offset 8192 --data 33" "list" >&9
 	soon 30 grep -q extent "$T/out" || fail "script: $(cat "$T/out" "$T/words")"
 	kill9_brick b2
-	exec 9>&-
 	soon 30 gone $holder || fail "brickctl outlives its brick"
 	wait $holder
 	[ $? = 1 ] || fail "a lost session: status, $(cat "$T/words")"
+	exec 9>&-
 	brick_serve b2
 	for at in 0:31 4096:00 8192:00; do
 		[ "$(ctl b2 --json read $A --offset "${at%:*}" --length 1 | jq -r .data)" = "${at#*:}" ] ||
