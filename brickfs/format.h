@@ -43,7 +43,7 @@ static inline uint64_t fmt_number(uint64_t addr)
 
 #define FMT_SUPER_ADDR ((uint64_t)FMT_SUPER << FMT_KIND_SHIFT)
 
-/* ---- the superblock: two copies of a page, at offsets 0 and 4096; copy (sequence & 1) is written */
+/* ---- the superblock: two copies of a page, at offsets 0 and 4096; of each brick the one that does not count is written */
 
 #define FMT_VERSION 1
 #define FMT_BRICKS_MAX 32

@@ -154,6 +154,7 @@ struct fs {
 	struct fs_options options;
 	struct volume *vol;
 	struct fmt_super super;
+	uint8_t super_copy[VOL_BRICKS_MAX];	/* of each brick: the copy that is written next, the one that does not count */
 	bool readonly;
 	bool damaged;			/* replay found damage: read-only, nothing is freed */
 	bool threads;			/* running */

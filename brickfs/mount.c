@@ -90,8 +90,12 @@ int fs_super_write(struct fs *fs)
 
 	fs->super.sequence++;
 	fmt_put_super(page, &fs->super);
-	for (unsigned b = 0; b < vol_bricks(fs->vol) && !r; b++)
-		r = vol_write_on(fs->vol, b, (fs->super.sequence & 1) * FMT_PAGE, page, FMT_PAGE);
+	/* A crash between two bricks leaves one behind: the copy that counts there is no matter of the number. */
+	for (unsigned b = 0; b < vol_bricks(fs->vol) && !r; b++) {
+		r = vol_write_on(fs->vol, b, fs->super_copy[b] * FMT_PAGE, page, FMT_PAGE);
+		if (!r)
+			fs->super_copy[b] ^= 1;
+	}
 	return r;
 }
 
@@ -101,7 +105,7 @@ static int read_super(struct fs *fs, unsigned brick, struct fmt_super *super)
 	const char *endpoint = vol_brick_endpoint(fs->vol, brick);
 	struct fmt_super copy[2];
 	uint8_t page[2][FMT_PAGE];
-	int r, bad[2];
+	int r, bad[2], best;
 
 	r = vol_read_on(fs->vol, brick, 0, page, sizeof(page));
 	if (r)
@@ -119,7 +123,9 @@ static int read_super(struct fs *fs, unsigned brick, struct fmt_super *super)
 	/* A copy that was never written, or torn by a crash of its writer, is no news; another checksum error is. */
 	if (bad[0] || bad[1])
 		fs_say(fs, "super-copy", "%s: one copy of the superblock is damaged; the other one is used", endpoint);
-	*super = bad[0] ? copy[1] : bad[1] ? copy[0] : copy[copy[1].sequence > copy[0].sequence];
+	best = bad[0] ? 1 : bad[1] ? 0 : copy[1].sequence > copy[0].sequence;
+	*super = copy[best];
+	fs->super_copy[brick] = !best;
 	return 0;
 }
 
