@@ -24,6 +24,7 @@ int fs_set_error(int error, const char *format, ...)
 	return error;
 }
 
+__attribute__((format(printf, 3, 0)))
 static void say(struct fs *fs, const char *code, const char *format, va_list ap)
 {
 	char text[512];
