@@ -133,6 +133,16 @@ void lane_shutdown(struct lane *lane)
 	pthread_mutex_unlock(&lane->lock);
 }
 
+void lane_end(struct lane *lane)
+{
+	atomic_store(&lane->closing, true);
+	pthread_mutex_lock(&lane->lock);
+	if (lane->stream.fd >= 0)
+		stream_shutdown(&lane->stream, SHUT_RD);
+	pthread_cond_broadcast(&lane->idle);
+	pthread_mutex_unlock(&lane->lock);
+}
+
 static int send_message(struct lane *lane, void *message, size_t length, int fd)
 {
 	struct iovec iov = {.iov_base = message, .iov_len = length};
@@ -483,7 +493,7 @@ int lane_start(struct server *server, int fd, const struct transport *transport,
 	pthread_mutex_init(&lane->lock, NULL);
 	pthread_mutex_init(&lane->tier_lock, NULL);
 	pthread_cond_init(&lane->idle, NULL);
-	ret = stream_init(&lane->stream, fd);
+	ret = stream_init(&lane->stream, fd, &lane->closing);
 	if (ret)
 		goto fail;
 

@@ -247,7 +247,12 @@ void server_stop(struct server *server)
 {
 	uint64_t one = 1;
 
+	/* told before anything ends: a lane that sees the flag goes by itself, and none is added behind it */
+	pthread_mutex_lock(&server->lock);
+	for (struct lane *lane = server->lanes; lane; lane = lane->next)
+		lane_notice(lane, WIRE_NOTICE_GOING_DOWN, 0);
 	atomic_store(&server->stopping, true);
+	pthread_mutex_unlock(&server->lock);
 	if (write(server->wake, &one, sizeof(one)) < 0)
 		report_debug("eventfd: %s", strerror(errno));
 	if (server->accepting)
@@ -258,10 +263,8 @@ void server_stop(struct server *server)
 	server->listeners = 0;
 
 	pthread_mutex_lock(&server->lock);
-	for (struct lane *lane = server->lanes; lane; lane = lane->next) {
-		lane_notice(lane, WIRE_NOTICE_GOING_DOWN, 0);
+	for (struct lane *lane = server->lanes; lane; lane = lane->next)
 		stream_shutdown(&lane->stream, SHUT_RD);
-	}
 	pthread_mutex_unlock(&server->lock);
 	if (!await_lanes(server, STOP_GRACE_MS)) {
 		report_notice("some connections have not ended in time: they are cut");

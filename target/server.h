@@ -164,6 +164,8 @@ struct lane {
 	const struct transport *transport;
 	struct peer peer;
 	uint16_t number;
+	_Atomic bool closing; /* shut down: nobody waits for anything on it. Apart from what lane.lock covers:
+				 compilers load neighbours together */
 	pthread_t thread;
 	bool greeting; /* has not said hello; counted in server.greeting. Its own thread's */
 	struct tier_lane *tier;
@@ -173,7 +175,6 @@ struct lane {
 
 	pthread_mutex_t lock;
 	pthread_cond_t idle;
-	_Atomic bool closing; /* shut down: nobody waits for anything on it */
 	bool sending; /* somebody has the socket's sending side */
 	bool broken;  /* a send failed */
 	uint32_t pending; /* requests with the workers, not answered */
@@ -202,6 +203,8 @@ int lane_start(struct server *server, int fd, const struct transport *transport,
 void lane_join(struct lane *lane); /* its thread has finished: waits for it, frees the lane */
 /* Shuts the connection down; its thread ends soon. Any lock but lane.lock may be held. */
 void lane_shutdown(struct lane *lane);
+/* The same, but what was queued to be sent (a notice) still goes out, if the peer takes it at once. */
+void lane_end(struct lane *lane);
 /* Tries to send a notice without waiting. */
 void lane_notice(struct lane *lane, uint32_t kind, uint64_t arg);
 /* Sends the reply of a request that a worker carried out, and frees it. */

@@ -230,7 +230,7 @@ void session_kill(struct session *session, uint32_t notice)
 		if (!session->lane[i])
 			continue;
 		lane_notice(session->lane[i], notice, 0);
-		lane_shutdown(session->lane[i]);
+		lane_end(session->lane[i]);
 	}
 	pthread_cond_broadcast(&server->changed);
 }

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -13,11 +14,12 @@
 /* A blocked call returns this often, so that its bound can be looked at. */
 #define SLICE_MS 1000
 
-int stream_init(struct stream *stream, int fd)
+int stream_init(struct stream *stream, int fd, const _Atomic bool *stop)
 {
 	struct timeval slice = {.tv_sec = SLICE_MS / 1000, .tv_usec = SLICE_MS % 1000 * 1000};
 
 	stream->fd = fd;
+	stream->stop = stop;
 	stream->deadline_ns = 0;
 	stream->start = stream->end = 0;
 	if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &slice, sizeof(slice)) ||
@@ -59,6 +61,8 @@ static ssize_t receive(struct stream *stream, void *to, size_t n, bool idle)
 	for (;;) {
 		ssize_t got;
 
+		if (atomic_load(stream->stop))
+			return -ECONNRESET;
 		if (stream->deadline_ns) {
 			int ret = await_deadline(stream);
 
@@ -184,6 +188,7 @@ int stream_send(struct stream *stream, struct iovec *iov, int count, int fd, siz
 			c->cmsg_len = CMSG_LEN(sizeof(int));
 			memcpy(CMSG_DATA(c), &fd, sizeof(fd));
 		}
+		errno = 0;
 		n = sendmsg(stream->fd, &msg, MSG_NOSIGNAL);
 		if (n >= 0) {
 			fd = -1;
@@ -196,6 +201,8 @@ int stream_send(struct stream *stream, struct iovec *iov, int count, int fd, siz
 		} else if (errno != EINTR && errno != EAGAIN && errno != EWOULDBLOCK) {
 			return -ECONNRESET;
 		}
+		if (atomic_load(stream->stop) && errno != EINTR)
+			return -ECONNRESET;
 		/* the whole message has this long, also when the peer takes a byte now and then */
 		if (!begin)
 			begin = now_ns();

@@ -6,6 +6,9 @@
  * Between messages a peer may be silent as long as it likes; within one it must
  * make progress every STREAM_STALL_MS, or the call fails with -ETIMEDOUT.  A
  * deadline, when set, bounds everything (used until the peer has said hello).
+ * Once *stop is set, nothing more is received, and sending gives up as soon as the
+ * peer does not take it at once (within a second).
+ *
  * Reading belongs to one thread, sending to one at a time (the lane sees to it);
  * stream_shutdown() may be called by any.
  */
@@ -22,13 +25,14 @@
 
 struct stream {
 	int fd;
+	const _Atomic bool *stop;
 	uint64_t deadline_ns; /* 0: none; monotonic */
 	size_t start, end;    /* what is in the buffer and not consumed */
 	uint8_t buffer[STREAM_BUFFER];
 };
 
 /* Takes the socket over: blocking, with time limits in the kernel. */
-int stream_init(struct stream *stream, int fd);
+int stream_init(struct stream *stream, int fd, const _Atomic bool *stop);
 void stream_close(struct stream *stream);
 
 /*
