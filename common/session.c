@@ -192,9 +192,13 @@ static void await_end(struct brick_session *session)
 {
 	struct brick_completion none;
 
-	for (unsigned i = 0; i < session->info.lanes; i++)
-		if (session->lanes[i])
-			say_goodbye(session->lanes[i]);
+	for (unsigned i = 0; i < session->info.lanes; i++) {
+		if (!session->lanes[i])
+			continue;
+		say_goodbye(session->lanes[i]);
+		if (session->lanes[i]->error == -ETIMEDOUT)
+			return;		/* nor will it answer on the others */
+	}
 	for (unsigned i = 0; i < session->info.lanes; i++)
 		if (session->lanes[i] && !session->lanes[i]->error &&
 		    brick_wait(session->lanes[i], &none, 1, SESSION_BYE_MS) == -ETIME)
