@@ -130,6 +130,7 @@ void vol_say(struct volume *vol, const char *format, ...) __attribute__((format(
 void vol_latch(struct volume *vol, int error, const char *format, ...) __attribute__((format(printf, 3, 4)));
 uint64_t vol_now_ms(void);
 void vol_sleep_ms(unsigned ms);
+unsigned vol_request_ms(const struct volume *vol);	/* how long an answer may take */
 /* 0, or why nothing more may be sent to this brick. */
 int vol_usable(const struct vol_brick *b);
 

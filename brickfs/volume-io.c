@@ -23,6 +23,7 @@ bool vol_lost(int error)
 	case -ENETUNREACH:
 	case -ENETDOWN:
 	case -ESTALE:
+	case -EINPROGRESS:	/* never answered */
 		return true;
 	}
 	return false;

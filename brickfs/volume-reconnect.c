@@ -98,9 +98,8 @@ static int reopen(struct vol_brick *b, uint64_t deadline)
 	struct volume *vol = b->vol;
 	struct backend_session *session = NULL;
 	struct backend_handle handle = { 0 };
-	uint64_t now = vol_now_ms(), left = deadline > now ? deadline - now : 1;
 	int r = vol->backend->open(vol->backend_context, b->endpoint, vol->name, b->lane_slots, vol->want_maps,
-				   left < 10000 ? left : 10000, &session), status = 0;
+				   vol_request_ms(vol), &session), status = 0;
 
 	if (r)
 		return r;

@@ -13,7 +13,8 @@
 
 #define LANES_DEFAULT 4
 #define TIMEO_DEFAULT_MS 60000
-#define CONNECT_MS 10000
+#define REQUEST_MIN_MS 5000
+#define REQUEST_MAX_MS 30000
 #define LIST_BATCH 480
 #define LIST_ATTEMPTS 16
 #define HOLDERS_MAX 16
@@ -198,18 +199,27 @@ static int brick_new(struct volume *vol, const char *endpoint, struct backend_se
 	return 0;
 }
 
+/* A third of the time that a brick may be away: it is noticed, and there is time to do something about it. */
+unsigned vol_request_ms(const struct volume *vol)
+{
+	unsigned ms = vol->timeo_ms / 3;
+
+	if (ms < REQUEST_MIN_MS)
+		ms = vol->timeo_ms < REQUEST_MIN_MS ? vol->timeo_ms : REQUEST_MIN_MS;
+	return ms < REQUEST_MAX_MS ? ms : REQUEST_MAX_MS;
+}
+
 int vol_connect(struct volume *vol, const char *endpoint, unsigned *brick)
 {
 	struct backend_session *session;
 	struct vol_brick *b;
-	unsigned timeout = vol->timeo_ms < CONNECT_MS ? vol->timeo_ms : CONNECT_MS;
 	int r;
 
 	if (vol->bricks == VOL_BRICKS_MAX) {
 		vol_say(vol, "%s: more than %d bricks", endpoint, VOL_BRICKS_MAX);
 		return -E2BIG;
 	}
-	r = vol->backend->open(vol->backend_context, endpoint, vol->name, vol->want_lanes, vol->want_maps, timeout, &session);
+	r = vol->backend->open(vol->backend_context, endpoint, vol->name, vol->want_lanes, vol->want_maps, vol_request_ms(vol), &session);
 	if (r) {
 		vol_say(vol, "brick %s cannot be reached: %s", endpoint, reason(vol, r));
 		return r;
