@@ -7,9 +7,10 @@
 #define TESTS_POOL_SCRATCH_H
 
 #include <check.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,14 +24,43 @@
 
 #define SLOT POOL_SLOT_SIZE
 
+/* Of the whole program, on disk and in memory: what a test that died has left goes with them. */
+static char scratch_disk[200], scratch_memory[200];
+/* Of one test. */
 static char scratch[256], scratch_pool[300];
 
-/* Memory is as good as a disk for what these tests show, and spares the disk, but has no FALLOC_FL_ZERO_RANGE. */
+static inline int scratch_unlink(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+	return remove(path);
+}
+
+static inline void scratch_end(void)
+{
+	nftw(scratch_disk, scratch_unlink, 8, FTW_DEPTH | FTW_PHYS);
+	nftw(scratch_memory, scratch_unlink, 8, FTW_DEPTH | FTW_PHYS);
+}
+
+/* In main(), before any test. */
+static inline void scratch_begin(void)
+{
+	const char *disk = getenv("TMPDIR"), *memory = "/dev/shm";
+
+	if (!disk)
+		disk = "/tmp";
+	if (access(memory, W_OK))
+		memory = disk;
+	snprintf(scratch_disk, sizeof(scratch_disk), "%s/brick-test-XXXXXX", disk);
+	snprintf(scratch_memory, sizeof(scratch_memory), "%s/brick-test-XXXXXX", memory);
+	if (!mkdtemp(scratch_disk) || !mkdtemp(scratch_memory)) {
+		perror("no folder for scratch pools");
+		exit(EXIT_FAILURE);
+	}
+}
+
+/* Memory is as good as a disk for most of what these tests show, and quicker, but has no FALLOC_FL_ZERO_RANGE. */
 static inline void scratch_make(const char *under)
 {
-	const char *base = under && !access(under, W_OK) ? under : getenv("TMPDIR");
-
-	snprintf(scratch, sizeof(scratch), "%s/brick-test-XXXXXX", base ? base : "/tmp");
+	snprintf(scratch, sizeof(scratch), "%s/XXXXXX", under);
 	ck_assert_ptr_nonnull(mkdtemp(scratch));
 	snprintf(scratch_pool, sizeof(scratch_pool), "%s/pool", scratch);
 	report_init("test", false, REPORT_DEBUG);
@@ -38,18 +68,21 @@ static inline void scratch_make(const char *under)
 
 static inline void scratch_remove(void)
 {
-	DIR *dir = opendir(scratch);
-	struct dirent *entry;
-	char path[600];
+	nftw(scratch, scratch_unlink, 8, FTW_DEPTH | FTW_PHYS);
+}
 
-	while (dir && (entry = readdir(dir))) {
-		snprintf(path, sizeof(path), "%s/%s", scratch, entry->d_name);
-		if (entry->d_name[0] != '.')
-			unlink(path);
-	}
-	if (dir)
-		closedir(dir);
-	rmdir(scratch);
+/* Runs the suite; what main() returns. */
+static inline int scratch_run(Suite *suite)
+{
+	SRunner *runner = srunner_create(suite);
+	int failed;
+
+	scratch_begin();
+	srunner_run_all(runner, CK_VERBOSE);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	scratch_end();
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
 static inline void scratch_write(const char *path, uint64_t offset, const void *bytes, size_t length)

@@ -50,12 +50,12 @@ static void open_and_die(bool fault, uint64_t block)
 
 static void setup(void)
 {
-	scratch_make(NULL);
+	scratch_make(scratch_disk);
 }
 
 static void setup_memory(void)
 {
-	scratch_make("/dev/shm");
+	scratch_make(scratch_memory);
 }
 
 struct seen {
@@ -549,8 +549,6 @@ int main(void)
 {
 	Suite *suite = suite_create("pool");
 	TCase *disk = tcase_create("disk"), *memory = tcase_create("memory");
-	SRunner *runner;
-	int failed;
 
 	/* The same twice: most filesystems can zero a range by themselves, tmpfs cannot. */
 	tcase_add_checked_fixture(disk, setup, scratch_remove);
@@ -559,9 +557,5 @@ int main(void)
 	tcase_add_checked_fixture(memory, setup_memory, scratch_remove);
 	add_life(memory);
 	suite_add_tcase(suite, memory);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_VERBOSE);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return scratch_run(suite);
 }

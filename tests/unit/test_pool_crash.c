@@ -249,7 +249,7 @@ static unsigned check_images(void)
 
 static void setup(void)
 {
-	scratch_make("/dev/shm");
+	scratch_make(scratch_memory);
 	shadow = mmap(NULL, SHADOW_MAX, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	ck_assert_ptr_ne(shadow, MAP_FAILED);
 }
@@ -421,8 +421,6 @@ int main(void)
 {
 	Suite *suite = suite_create("pool crash");
 	TCase *tcase = tcase_create("every persist");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_checked_fixture(tcase, setup, scratch_remove);
 	tcase_set_timeout(tcase, 300);
@@ -433,9 +431,5 @@ int main(void)
 	tcase_add_test(tcase, growth_again);
 	tcase_add_loop_test(tcase, teeth, 0, 2);
 	suite_add_tcase(suite, tcase);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_VERBOSE);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return scratch_run(suite);
 }

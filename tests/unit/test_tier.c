@@ -20,7 +20,7 @@ static void open_tier(enum tier_mode mode)
 
 static void start(enum tier_mode mode)
 {
-	scratch_make("/dev/shm");
+	scratch_make(scratch_memory);
 	ck_assert_int_eq(pool_create(scratch_pool, 4 * SLOT), 0);
 	open_tier(mode);
 	ck_assert_int_eq(pool_take(pool, 1, &slot), 0);
@@ -458,8 +458,6 @@ int main(void)
 {
 	Suite *suite = suite_create("tier");
 	TCase *direct = tcase_create("direct"), *fault = tcase_create("fault"), *track = tcase_create("track");
-	SRunner *runner;
-	int failed_tests;
 
 	tcase_add_checked_fixture(direct, setup_direct, teardown);
 	tcase_add_test(direct, unsettled);
@@ -484,9 +482,5 @@ int main(void)
 	tcase_set_timeout(direct, 120);
 	tcase_set_timeout(fault, 120);
 	tcase_set_timeout(track, 120);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_VERBOSE);
-	failed_tests = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed_tests ? EXIT_FAILURE : EXIT_SUCCESS;
+	return scratch_run(suite);
 }
