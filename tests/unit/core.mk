@@ -9,3 +9,9 @@ TESTS += tests/unit/test_simbrick
 tests_unit_test_simbrick_SOURCES = tests/unit/test_simbrick.c
 tests_unit_test_simbrick_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs -I$(top_srcdir)/tests/crash $(CHECK_CFLAGS)
 tests_unit_test_simbrick_LDADD = tests/crash/libsim.la $(CHECK_LIBS)
+
+check_PROGRAMS += tests/unit/test_core_threads
+tests_unit_test_core_threads_SOURCES = tests/unit/test_core_threads.c
+tests_unit_test_core_threads_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs $(CHECK_CFLAGS)
+tests_unit_test_core_threads_LDADD = tests/crash/libsim.la brickfs/libcore.la $(CHECK_LIBS)
+TESTS += tests/unit/test_core_threads
