@@ -131,7 +131,7 @@ struct log {
 	pthread_cond_t work, done;	/* for the committer; durable or error changed */
 	/* the rest under commit_lock, or before the threads begin */
 	uint64_t segment, offset;	/* where the next batch goes; segment 0: none begun */
-	uint64_t ahead;			/* the next segment, allocated; 0: none */
+	_Atomic uint64_t ahead;		/* the next segment, allocated; 0: none. Read by anyone */
 	uint64_t *heads;		/* segments from S0 on (also under fs->lock) */
 	uint32_t head_count, head_room;
 	uint64_t *ckpt;			/* segments of the checkpoint */
@@ -176,7 +176,7 @@ struct fs {
 	size_t dirty_bytes;		/* their records */
 	struct inode *cursor;		/* of a checkpoint's walk; moved on when it is deleted */
 	struct inode *root;
-	uint64_t live;			/* bytes of records of everything that lives */
+	_Atomic uint64_t live;		/* bytes of records of everything that lives; changed under lock */
 
 	uint64_t next[FMT_MARKS_COUNT];	/* next unused number */
 	uint64_t limit[FMT_MARKS_COUNT];	/* logged */

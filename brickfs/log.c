@@ -254,22 +254,32 @@ int log_push_head(struct fs *fs, uint64_t number)
 
 int log_alloc_segment(struct fs *fs, uint64_t *number)
 {
-	uint64_t addr;
+	uint64_t next, addr;
 	int r;
 
 	/* Numbers are raised ahead of use; the log itself cannot wait for a commit. */
 	pthread_mutex_lock(&fs->lock);
-	*number = fs->next[FMT_MARK_LOG]++;
+	next = fs->next[FMT_MARK_LOG]++;
 	pthread_mutex_unlock(&fs->lock);
-	addr = fmt_addr(FMT_LOG, *number);
+	addr = fmt_addr(FMT_LOG, next);
 	r = vol_alloc(fs->vol, &addr, 1);
+	if (!r)
+		*number = next;
 	return r;
 }
 
 /* The next segment is there before it is needed. Failing to is no error until it is needed. */
 static int ahead(struct fs *fs)
 {
-	return fs->log.ahead ? 0 : log_alloc_segment(fs, &fs->log.ahead);
+	uint64_t number;
+	int r;
+
+	if (fs->log.ahead)
+		return 0;
+	r = log_alloc_segment(fs, &number);
+	if (!r)
+		fs->log.ahead = number;
+	return r;
 }
 
 /* Writes one batch where it belongs, durable when it returns 0. */
