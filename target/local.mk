@@ -35,3 +35,14 @@ sbin_PROGRAMS += target/brickctl
 target_brickctl_SOURCES = target/brickctl.c target/ctl.h target/ctl_blocks.c target/ctl_data.c target/ctl_show.c
 target_brickctl_CPPFLAGS = $(AM_CPPFLAGS) $(JANSSON_CFLAGS)
 target_brickctl_LDADD = common/libbrick.la common/libcommon.la $(JANSSON_LIBS)
+
+# One unit for all bricks; each has its /etc/brickd/NAME.conf.
+EXTRA_DIST += target/brickd@.service.in
+dist_doc_DATA = target/brickd.conf.example
+if SYSTEMD_UNITS
+systemdsystemunit_DATA = target/brickd@.service
+endif
+CLEANFILES += target/brickd@.service
+target/brickd@.service: target/brickd@.service.in Makefile
+	$(AM_V_GEN)$(MKDIR_P) target && sed -e 's|@sbindir[@]|$(sbindir)|g' \
+		$(srcdir)/target/brickd@.service.in >$@.tmp && mv $@.tmp $@
