@@ -15,3 +15,9 @@ tests_unit_test_core_threads_SOURCES = tests/unit/test_core_threads.c
 tests_unit_test_core_threads_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs $(CHECK_CFLAGS)
 tests_unit_test_core_threads_LDADD = tests/crash/libsim.la brickfs/libcore.la $(CHECK_LIBS)
 TESTS += tests/unit/test_core_threads
+
+check_PROGRAMS += tests/unit/test_format
+tests_unit_test_format_SOURCES = tests/unit/test_format.c
+tests_unit_test_format_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs $(CHECK_CFLAGS)
+tests_unit_test_format_LDADD = brickfs/libcore.la $(CHECK_LIBS)
+TESTS += tests/unit/test_format
