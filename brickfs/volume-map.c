@@ -279,13 +279,14 @@ static int missing(struct vol_brick *b, const struct vol_part *parts, size_t n, 
 	return 0;
 }
 
-static size_t spare(struct vol_brick *b, const struct vol_part *parts, size_t n)
+/* True if so many maps could leave. */
+static bool spare(struct vol_brick *b, const struct vol_part *parts, size_t n, size_t enough)
 {
 	size_t count = 0;
 
-	for (struct vol_map *map = b->oldest; map; map = map->newer)
+	for (struct vol_map *map = b->oldest; map && count < enough; map = map->newer)
 		count += evictable(map) && !wanted(parts, n, map->block);
-	return count;
+	return count >= enough;
 }
 
 /* Waits until the missing maps have slots. Called and returns with the mutex held. */
@@ -324,7 +325,7 @@ static int make_room(struct vol_brick *b, const struct vol_part *parts, size_t n
 			enqueue(b, &self);
 			queued = true;
 		}
-		if (room + spare(b, parts, n) < need) {
+		if (!spare(b, parts, n, need - room)) {
 			b->starving = true;
 			pthread_cond_wait(&b->cond, &b->mutex);
 			continue;
@@ -467,7 +468,7 @@ static bool give_back(struct vol_brick *b)
 	bool some = false;
 
 	pthread_mutex_lock(&b->mutex);
-	if (spare(b, NULL, 0))
+	if (spare(b, NULL, 0, 1))
 		some = !evict(b, 1, NULL, 0);
 	pthread_mutex_unlock(&b->mutex);
 	return some;
