@@ -498,6 +498,8 @@ int fs_unmount(struct fs *fs)
 void fs_abandon(struct fs *fs)
 {
 	stop_threads(fs);
+	vol_abandon(fs->vol);
+	fs->vol = NULL;
 	fs_delete(fs);
 }
 
