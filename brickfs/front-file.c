@@ -4,15 +4,64 @@
  *
  * With the write-back cache the kernel reads through a descriptor that was
  * opened for writing, appends by itself, and writes later than write(2): an
- * error of such a write is the kernel's to tell at fsync and close.
+ * error of such a write is the kernel's to tell at fsync and close.  But who just writes on, and never gets
+ * there, would go on for ever on a full volume: so write(2) hears of it too.  The inode's attributes are
+ * invalidated, which makes the kernel ask for them, by file handle, before the next write(2) into its
+ * pages; and that question gets the error for an answer, once.
  * fi->fh: 1 when this open may write.
  */
 #include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <string.h>
 
 #define FUSE_USE_VERSION FUSE_MAKE_VERSION(3, 12)
 #include "front.h"
+
+/* Background writes that failed and that no write(2) has heard of: few, and when there are too many fsync still tells. */
+#define FAILED_MAX 256
+static struct failed {
+	uint64_t ino;
+	int error;
+} failed[FAILED_MAX];
+static atomic_uint failed_count;
+static pthread_mutex_t failed_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static void write_failed(uint64_t ino, int error)
+{
+	unsigned i, count;
+
+	pthread_mutex_lock(&failed_lock);
+	count = atomic_load(&failed_count);
+	for (i = 0; i < count && failed[i].ino != ino; i++)
+		;
+	if (i < FAILED_MAX)
+		failed[i] = (struct failed){ ino, error };
+	if (i == count && i < FAILED_MAX)
+		atomic_store(&failed_count, count + 1);
+	pthread_mutex_unlock(&failed_lock);
+}
+
+int front_take_write_error(uint64_t ino)
+{
+	int error = 0;
+	unsigned count;
+
+	if (!atomic_load(&failed_count))
+		return 0;
+	pthread_mutex_lock(&failed_lock);
+	count = atomic_load(&failed_count);
+	for (unsigned i = 0; i < count; i++)
+		if (failed[i].ino == ino) {
+			error = failed[i].error;
+			failed[i] = failed[count - 1];
+			atomic_store(&failed_count, count - 1);
+			break;
+		}
+	pthread_mutex_unlock(&failed_lock);
+	return error;
+}
 
 static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
@@ -25,6 +74,8 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		front_reply(req, rc);
 		return;
 	}
+	if (write)
+		front_take_write_error(ino);	/* an earlier opener's */
 	fi->fh = write;
 	fi->keep_cache = 1;
 	if (fuse_reply_open(req, fi))
@@ -39,6 +90,8 @@ static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	/* The error of a background write is told once: not to somebody who only read. */
+	if (fi->fh)
+		front_take_write_error(ino);
 	front_reply(req, fi->fh ? fs_flush(front_fs(req), ino) : 0);
 }
 
@@ -61,16 +114,25 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, s
 static void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off_t offset,
 		     struct fuse_file_info *fi)
 {
+	struct fuse_session *session = front_session(req);
+	bool background = fi->writepage;
 	int64_t n = fs_write(front_fs(req), ino, data, size, (uint64_t)offset);
 
-	if (n < 0)
-		front_reply(req, (int)n);
-	else
+	if (n >= 0) {
 		fuse_reply_write(req, (size_t)n);
+		return;
+	}
+	if (background)
+		write_failed(ino, (int)n);
+	front_reply(req, (int)n);
+	/* After the answer: the kernel may drop its last hold of the inode in here, and would wait for that write. */
+	if (background)
+		fuse_lowlevel_notify_inval_inode(session, ino, -1, 0);
 }
 
 static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
+	front_take_write_error(ino);	/* fsync(2) tells */
 	front_reply(req, fs_fsync(front_fs(req), ino, datasync));
 }
 

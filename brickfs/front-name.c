@@ -74,8 +74,13 @@ static void reply_attr(fuse_req_t req, int rc, const struct stat *st)
 static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct stat st;
-	int rc = fs_getattr(front_fs(req), ino, &st);
+	int rc = 0;
 
+	/* By file handle: asked on behalf of a write(2) into the kernel's pages (front-file.c). */
+	if (fi && fi->fh)
+		rc = front_take_write_error(ino);
+	if (!rc)
+		rc = fs_getattr(front_fs(req), ino, &st);
 	reply_attr(req, rc, &st);
 }
 

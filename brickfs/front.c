@@ -95,6 +95,13 @@ struct fs *front_fs(fuse_req_t req)
 	return front->fs;
 }
 
+struct fuse_session *front_session(fuse_req_t req)
+{
+	struct front *front = fuse_req_userdata(req);
+
+	return front->session;
+}
+
 void front_reply(fuse_req_t req, int rc)
 {
 	if (rc == -ENOSYS)

@@ -51,6 +51,9 @@ void front_delete(struct front *front);
 #define FRONT_IO_MAX (1u << 20)
 
 struct fs *front_fs(fuse_req_t req);
+struct fuse_session *front_session(fuse_req_t req);
+/* The error of a background write to this inode that no write(2) was told of yet, once; 0. */
+int front_take_write_error(uint64_t ino);
 /* rc: 0 or a negative errno. */
 void front_reply(fuse_req_t req, int rc);
 /* A buffer of this thread, page-aligned, at least so large; stays until the next call. NULL: no memory. */
