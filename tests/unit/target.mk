@@ -30,6 +30,6 @@ tests_unit_test_pool_crash_LDADD = $(STORE_TEST_LIBS)
 # The server: sessions, lanes, locks; a hostile client.
 check_PROGRAMS += tests/unit/test_server
 TESTS += tests/unit/test_server
-tests_unit_test_server_SOURCES = tests/unit/test_server.c tests/unit/pool_scratch.h
+tests_unit_test_server_SOURCES = tests/unit/test_server.c tests/unit/raw_client.h tests/unit/pool_scratch.h
 tests_unit_test_server_CPPFLAGS = $(STORE_TEST_CPPFLAGS)
 tests_unit_test_server_LDADD = target/libserver.la $(STORE_TEST_LIBS)
