@@ -126,7 +126,8 @@ struct log {
 	struct batch *open;		/* or NULL */
 	uint64_t next_batch;		/* number of the next one to be opened */
 	uint64_t durable;		/* last durable batch */
-	uint64_t wanted;		/* somebody waits for batches up to this */
+	uint64_t wanted;		/* the committer is asked for batches up to this */
+	bool committing;		/* somebody is in log_commit() */
 	int error;
 	pthread_cond_t work, done;	/* for the committer; durable or error changed */
 	/* the rest under commit_lock, or before the threads begin */

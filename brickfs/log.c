@@ -341,6 +341,7 @@ int log_commit(struct fs *fs)
 
 	pthread_mutex_lock(&fs->commit_lock);
 	pthread_mutex_lock(&fs->lock);
+	log->committing = true;
 	if (log->open && (log->open->length || fs->dirty.dirty_next != &fs->dirty))
 		r = close_open(fs);
 	else if (log->open) {		/* opened for nothing: its number is not to be skipped */
@@ -377,8 +378,11 @@ int log_commit(struct fs *fs)
 		log->error = r;
 		fs_fail(fs, r, "a commit of the metadata log failed");
 	}
-	if (r)
-		pthread_cond_broadcast(&log->done);
+	log->committing = false;
+	pthread_cond_broadcast(&log->done);
+	/* What became durable may be freed, and the log may have grown long. */
+	if (fs->threads && (fs->drops || checkpoint_due(fs)))
+		pthread_cond_signal(&fs->worker_wake);
 	pthread_mutex_unlock(&fs->lock);
 	batch_free(rest);
 	if (!r && log->segment)
@@ -409,12 +413,20 @@ int log_wait(struct fs *fs, uint64_t number)
 	/* A batch that is open and empty comes to nothing; what was asked for is in the one before. */
 	if (log->open && number == log->open->number && !log->open->length && fs->dirty.dirty_next == &fs->dirty)
 		number--;
-	if (log->durable < number && log->wanted < number) {
-		log->wanted = number;
-		pthread_cond_signal(&log->work);
+	while (log->durable < number && !log->error) {
+		/* One who waits commits for all, without waking anybody, unless a commit is under way. */
+		if (log->committing) {
+			pthread_cond_wait(&log->done, &fs->lock);
+			continue;
+		}
+		if (!log->open && !log->queue) {
+			number = log->durable;	/* it was opened for nothing, and nothing came of it */
+			break;
+		}
+		pthread_mutex_unlock(&fs->lock);
+		log_commit(fs);
+		pthread_mutex_lock(&fs->lock);
 	}
-	while (log->durable < number && !log->error)
-		pthread_cond_wait(&log->done, &fs->lock);
 	r = log->durable >= number ? 0 : log->error;
 	pthread_mutex_unlock(&fs->lock);
 	return r;
@@ -433,10 +445,7 @@ void *log_thread(void *arg)
 			break;
 		pthread_mutex_unlock(&fs->lock);
 		log_commit(fs);
-		/* What became durable may be freed, and the log may have grown long. */
 		pthread_mutex_lock(&fs->lock);
-		if (fs->drops || checkpoint_due(fs))
-			pthread_cond_signal(&fs->worker_wake);
 	}
 	pthread_mutex_unlock(&fs->lock);
 	return NULL;
