@@ -63,9 +63,9 @@ for ((round = 1; round <= rounds; round++)); do
 	kill9_mount
 	wait $copier
 	# What a crash leaves is consistent; orphans and lost blocks are told, and mended by the next mount.
-	fsck.brickfs -n "$EP" >"$T/log/fsck-$round" 2>&1
+	fsck.brickfs -n "$EP" >"$T/fsck-$round" 2>&1
 	status=$?
-	say "round $round: $(wc -l <"$T/fsynced") files fsynced; fsck.brickfs -n: status $status, $(tail -n 1 "$T/log/fsck-$round")"
+	say "round $round: $(wc -l <"$T/fsynced") files fsynced; fsck.brickfs -n: status $status, $(tail -n 1 "$T/fsck-$round")"
 	[ $status -le 4 ] || fail "fsck.brickfs -n ended with status $status"
 done
 mount_fs

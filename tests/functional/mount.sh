@@ -57,7 +57,7 @@ mount_pid[m]=$(daemon_of "$M")
 for option in noatime nosuid nodev noexec; do
 	grep -qw $option <<<"$(options_of "$M")" || fail "the option $option is missing: $(options_of "$M")"
 done
-refused 'permission denied|not permitted' "$M/suid-true"
+refused 'permission denied|not permitted' sh -c "'$M/suid-true'"
 umount8
 mount8 suid,dev,exec || fail "mount -o suid,dev,exec"
 "$M/suid-true" || fail "a program on the mount"
