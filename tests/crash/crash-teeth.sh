@@ -1,4 +1,4 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-3-Clause
-# Shows that the crash tests notice when the core's persists are dropped, one at a time.
+# Shows that the crash tests notice when one of the core's persists is dropped.
 exec tests/crash/crash --mode teeth --count 1

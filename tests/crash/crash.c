@@ -15,7 +15,8 @@
 #include "explore.h"
 #include "util.h"
 
-enum mode { MODE_LIVE = 1, MODE_SHORT = 2, MODE_RANDOM = 4, MODE_TEETH = 8 };
+#define MODES 5
+enum mode { MODE_LIVE = 1, MODE_CLASSIC = 2, MODE_SHORT = 4, MODE_RANDOM = 8, MODE_TEETH = 16 };
 
 static struct {
 	unsigned modes;
@@ -127,6 +128,8 @@ static char *run_crashing(const struct scenario *s, struct world *w)
 	why = world_run(w, &s->steps, NULL);
 	if (!why)
 		why = world_run_text(w, "tick; tick");
+	if (!why)
+		why = world_compare(w);
 	if (!why)
 		why = world_unmount(w);
 	sim_record(w->sim, false);
@@ -350,14 +353,38 @@ static int short_ones(double until)
 	uint64_t all = letters * WORKLOAD_STARTS + letters * letters * 3 * WORKLOAD_STARTS * 8 / 7;
 	int failures = 0;
 
-	/* a run by count takes a sample of the single letters, too */
 	for (i = 0; i < opt.count && i < all && !failures && !out_of_time(&until); i++) {
 		struct scenario s = {.crash = true, .bricks = opt.bricks ? opt.bricks : mix(i, 5) % 4 ? 1 : 3,
 				     .blocks = opt.blocks ? opt.blocks : 32, .seed = opt.seed, .until = until};
 
 		if (!mine(i))
 			continue;
-		short_sequence(&s, i);
+		/* in a short run by count: single steps and longer ones by turns, from all over the alphabet */
+		if (opt.count < letters * WORKLOAD_STARTS)
+			short_sequence(&s, i % 2 ? letters * WORKLOAD_STARTS + i : (i * 67 + opt.seed) % (letters * WORKLOAD_STARTS));
+		else
+			short_sequence(&s, i);
+		failures += judge(&s);
+	}
+	return failures;
+}
+
+static int classic_ones(double until)
+{
+	size_t i;
+	int failures = 0;
+
+	for (i = 0; i < workload_classics() && i < opt.count && !out_of_time(&until); i++) {
+		struct scenario s = {.crash = true, .bricks = opt.bricks ? opt.bricks : i % 3 ? 1 : 3, .start = 1,
+				     .blocks = opt.blocks ? opt.blocks : 32, .seed = opt.seed, .until = until};
+		char *bad;
+
+		if (!mine(i))
+			continue;
+		if (workload_parse(&s.steps, workload_classic(i), &bad)) {
+			fprintf(stderr, "crash: classic %zu does not parse: %s\n", i, bad);
+			abort();
+		}
 		failures += judge(&s);
 	}
 	return failures;
@@ -448,7 +475,7 @@ static int teeth(double until)
 
 static void usage(FILE *out)
 {
-	fputs("usage: crash [--mode live|short|random|teeth[,...]] [--minutes N | --seconds N] [--count N] [--seed N]\n"
+	fputs("usage: crash [--mode live|classic|short|random|teeth[,...]] [--minutes N | --seconds N] [--count N] [--seed N]\n"
 	      "             [--shard I/N] [--bricks N] [--blocks N] [--thorough] [--verbose] [--no-shrink]\n"
 	      "       crash --live 'STEPS' | --run 'STEPS' [--event N] [--drop-persist N] [--start N] ...\n"
 	      "Without --minutes, --seconds or --count: 60 seconds. tests/crash/README.md tells more.\n", out);
@@ -456,14 +483,14 @@ static void usage(FILE *out)
 
 static bool parse_modes(char *text)
 {
-	static const char *const names[] = {"live", "short", "random", "teeth"};
+	static const char *const names[MODES] = {"live", "classic", "short", "random", "teeth"};
 	char *save, *part;
 	unsigned i;
 
 	for (part = strtok_r(text, ",", &save); part; part = strtok_r(NULL, ",", &save)) {
-		for (i = 0; i < 4 && strcmp(names[i], part); i++)
+		for (i = 0; i < MODES && strcmp(names[i], part); i++)
 			;
-		if (i == 4)
+		if (i == MODES)
 			return false;
 		opt.modes |= 1u << i;
 	}
@@ -547,7 +574,7 @@ static bool parse_options(int argc, char **argv)
 	if (optind < argc)
 		return false;
 	if (!opt.modes)
-		opt.modes = MODE_LIVE | MODE_SHORT | MODE_RANDOM | MODE_TEETH;
+		opt.modes = MODE_LIVE | MODE_CLASSIC | MODE_SHORT | MODE_RANDOM | MODE_TEETH;
 	if (!opt.seconds && opt.count == UINT64_MAX && !opt.run && !opt.live)
 		opt.seconds = 60;
 	return true;
@@ -569,8 +596,8 @@ static int replay(void)
 
 int main(int argc, char **argv)
 {
-	static int (*const modes[])(double) = {live, short_ones, random_ones, teeth};
-	static const char *const names[] = {"live", "short", "random", "teeth"};
+	static int (*const modes[MODES])(double) = {live, classic_ones, short_ones, random_ones, teeth};
+	static const char *const names[MODES] = {"live", "classic", "short", "random", "teeth"};
 	unsigned i, left = 0;
 	int failures = 0;
 
@@ -582,9 +609,9 @@ int main(int argc, char **argv)
 	world_catch();
 	if (opt.run || opt.live)
 		failures = replay();
-	for (i = 0; i < 4; i++)
+	for (i = 0; i < MODES; i++)
 		left += opt.modes >> i & 1;
-	for (i = 0; i < 4 && !opt.run && !opt.live; i++) {
+	for (i = 0; i < MODES && !opt.run && !opt.live; i++) {
 		if (!(opt.modes >> i & 1))
 			continue;
 		workloads = 0;

@@ -40,5 +40,5 @@ check_PROGRAMS += tests/crash/crash
 tests_crash_crash_SOURCES = $(crash_driver)
 tests_crash_crash_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs
 tests_crash_crash_LDADD = tests/crash/libsim.la brickfs/libcore.la
-dist_check_SCRIPTS += tests/crash/crash-live.sh tests/crash/crash-short.sh tests/crash/crash-random.sh tests/crash/crash-teeth.sh
-TESTS += tests/crash/crash-live.sh tests/crash/crash-short.sh tests/crash/crash-random.sh tests/crash/crash-teeth.sh
+dist_check_SCRIPTS += tests/crash/crash-live.sh tests/crash/crash-classic.sh tests/crash/crash-short.sh tests/crash/crash-random.sh tests/crash/crash-teeth.sh
+TESTS += tests/crash/crash-live.sh tests/crash/crash-classic.sh tests/crash/crash-short.sh tests/crash/crash-random.sh tests/crash/crash-teeth.sh

@@ -275,6 +275,43 @@ void workload_letter(size_t number, struct step *step)
 	}
 }
 
+static const char *const classics[] = {
+	/* replaced by rename, and by truncation; without and with fsync */
+	"write /c 0 9000; rename /c /b",
+	"write /c 0 100; fsync /c; rename /c /a; fsync /",
+	"truncate /a 0; write /a 0 9000; fsync /a",
+	/* what was dropped is written again */
+	"truncate /b 60; truncate /b 9000",
+	"truncate /d/a 60; append /d/a 100",
+	"truncate /d/a 5000; truncate /d/a 2m",
+	"falloc /d/a 0 3m; write /d/a 1900k 400k; tick; punch /d/a 0 4m; write /d/a 1900k 400k",
+	/* pages and blocks go to another file */
+	"unlink /b; unlink /d/b; write /c 0 9000; fsync /c",
+	"truncate /b 0; tick; falloc /a 0 9000; append /a 5000",
+	"unlink /d/a; write /c 0 1300k; fdatasync /c",
+	/* from form to form */
+	"append /a 450; write /a 600 8; fsync /a; append /a 70000; append /a 1100k",
+	"append /b 70000; write /b 50 20; append /b 1100k; fdatasync /b; truncate /b 60",
+	/* deleted while open */
+	"open 0 /d/a; unlink /d/a; write @0 0 200k; tick; close 0",
+	/* directories */
+	"rename /d /e/d; rename /e /f; fsync /f; mkdir /d; rename /f/d/a /d/b",
+	"exchange /a /d; fsync /d; unlink /d",
+	/* checkpoints between */
+	"checkpoint; write /b 50 20; unlink /a; checkpoint; setxattr /b user.big 3000; fsync /b",
+	"write /c 0 9000; checkpoint; rename /c /b; remount; checkpoint; unlink /b",
+};
+
+size_t workload_classics(void)
+{
+	return sizeof(classics) / sizeof(classics[0]);
+}
+
+const char *workload_classic(size_t number)
+{
+	return classics[number];
+}
+
 static void random_path(uint64_t *r, char *path)
 {
 	static const char *const dirs[] = {"", "/d", "/d/s", "/e"};
