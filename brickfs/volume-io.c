@@ -239,6 +239,9 @@ static int finish(struct use *use, bool commit)
 	if (use->submitted)
 		r = use->submitted;
 	use->lost = vol_lost(r);
+	/* A commit whose answer was lost is written again, whole: what may have arrived of it is no data that a restart loses. */
+	bool again = commit && (vol_lost(r) || vol_lost(use->persist.status));
+
 	pthread_mutex_lock(&b->mutex);
 	for (size_t i = 0; i < use->parts; i++) {
 		struct vol_part *part = &use->part[i];
@@ -254,7 +257,7 @@ static int finish(struct use *use, bool commit)
 			error = part->bio.status;
 		if (!commit)
 			part->done = !part->bio.status;
-		if (!part->io->write || (commit && !use->persist.status) || !part->map)
+		if (!part->io->write || (commit && !use->persist.status) || again || !part->map)
 			continue;
 		/* Also after a failure: something may have arrived. */
 		if (vol_ranges_add(&lane->dirty, part->map->block, low, low + part->io->length))
