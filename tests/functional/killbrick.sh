@@ -18,6 +18,7 @@ n = 0
 with open(path, "wb", buffering=0) as f:
     while time.time() < end or n < 30:
         f.write(rnd.randbytes(50000))
+        time.sleep(0.001)
         n += 1
         if n % 5 == 0:
             os.fsync(f.fileno())
@@ -64,6 +65,7 @@ os.fsync(f.fileno())
 print("ready", flush=True)
 try:
     while True:
+        f.seek(0)
         f.write(b"y" * 100000)
         os.fsync(f.fileno())
 except OSError as e:
