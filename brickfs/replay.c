@@ -367,17 +367,46 @@ static int replay_checkpoint(struct replay *rp)
 	return 0;
 }
 
-/* Behind a bad batch: is there one that says it was durable?  Then it is no torn tail. */
-static bool durable_behind(struct replay *rp, const struct segment *s, uint64_t offset, uint64_t expected)
+/* In the segment in rp->buf, from offset on: is there a batch that says that `expected` was durable? Then it is no torn tail. */
+static bool durable_behind(struct replay *rp, uint64_t segment, uint64_t offset, uint64_t expected)
 {
 	struct fmt_batch b;
 
-	for (offset += FMT_BATCH_ALIGN; offset + FMT_BATCH_HEADER <= FMT_BLOCK; offset += FMT_BATCH_ALIGN)
-		if (!fmt_get_batch(rp->buf + offset, FMT_BLOCK - offset, &b) && b.epoch == s->header.epoch &&
-		    b.segment == s->number && b.number > expected && b.durable_through >= expected &&
-		    !memcmp(b.uuid, rp->fs->super.uuid, 16))
+	for (; offset + FMT_BATCH_HEADER <= FMT_BLOCK; offset += FMT_BATCH_ALIGN)
+		if (!fmt_get_batch(rp->buf + offset, FMT_BLOCK - offset, &b) && b.segment == segment &&
+		    b.number > expected && b.durable_through >= expected && !memcmp(b.uuid, rp->fs->super.uuid, 16))
 			return true;
 	return false;
+}
+
+/*
+ * Segments behind the one in which the log ends: head segments whose predecessor is lost, and segments that
+ * held durable batches and lost their header.  A segment that a crash left half begun has neither.
+ */
+static int check_behind(struct replay *rp, const struct segment *last, uint64_t expected)
+{
+	for (size_t k = 0; k < rp->count; k++) {
+		struct segment *s = &rp->segment[k];
+		struct fmt_segment header;
+		int r;
+
+		if (s->number <= last->number)
+			continue;
+		if (s->head) {
+			fs_damage(rp->fs, "log-hole", "the log goes on in segment %" PRIu64 ", but segment %" PRIu64
+				  " before it is lost", s->number, s->header.prev);
+			continue;
+		}
+		r = load(rp, s->number, FMT_BLOCK);
+		if (r)
+			return r;
+		if (!fmt_get_segment(rp->buf, &header) && header.kind == FMT_CHECKPOINT && header.number == s->number)
+			continue;
+		if (durable_behind(rp, s->number, FMT_SEGMENT_HEADER, expected))
+			fs_damage(rp->fs, "log-hole", "log segment %" PRIu64 " is damaged, though the log goes on in it",
+				  s->number);
+	}
+	return 0;
 }
 
 static int replay_head(struct replay *rp)
@@ -423,7 +452,7 @@ static int replay_head(struct replay *rp)
 			expected = s->header.first_batch;
 		}
 	}
-	if (durable_behind(rp, s, offset, expected))
+	if (durable_behind(rp, s->number, offset + FMT_BATCH_ALIGN, expected))
 		fs_damage(fs, "log-hole", "log segment %" PRIu64 ": the batch at byte %" PRIu64
 			  " is damaged, though it was durable", s->number, offset);
 	else if (fs->super.clean && (fs->super.end_segment != s->number || fs->super.end_offset != offset))
@@ -434,7 +463,7 @@ static int replay_head(struct replay *rp)
 	fs->log.last_end = offset;
 	fs->log.next_batch = expected;
 	fs->log.durable = expected - 1;
-	return 0;
+	return check_behind(rp, s, expected);
 }
 
 /* ---- references */
