@@ -21,3 +21,14 @@ tests_unit_test_format_SOURCES = tests/unit/test_format.c
 tests_unit_test_format_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs $(CHECK_CFLAGS)
 tests_unit_test_format_LDADD = brickfs/libcore.la $(CHECK_LIBS)
 TESTS += tests/unit/test_format
+
+# The core by hand (no threads) over simulated bricks.
+check_LTLIBRARIES += tests/unit/libsimfs.la
+tests_unit_libsimfs_la_SOURCES = tests/unit/sim_fs.c tests/unit/sim_fs.h
+tests_unit_libsimfs_la_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs $(CHECK_CFLAGS)
+
+check_PROGRAMS += tests/unit/test_replay
+tests_unit_test_replay_SOURCES = tests/unit/test_replay.c
+tests_unit_test_replay_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs $(CHECK_CFLAGS)
+tests_unit_test_replay_LDADD = tests/unit/libsimfs.la tests/crash/libsim.la brickfs/libcore.la $(CHECK_LIBS)
+TESTS += tests/unit/test_replay
