@@ -28,13 +28,6 @@ struct writer {
 	int error;
 };
 
-bool checkpoint_due(struct fs *fs)
-{
-	uint32_t base = 4 + 2 * (uint32_t)space_checkpoint_blocks(fs->live);
-
-	return fs->log.head_count > (base > fs->ckpt_at ? base : fs->ckpt_at);
-}
-
 /* ---- segments */
 
 static int finish_segment(struct writer *w)

@@ -326,7 +326,7 @@ int64_t fs_write(struct fs *fs, uint64_t ino, const void *buffer, size_t size, u
 		r = S_ISDIR(i->mode) ? -EISDIR : -EINVAL;
 	/* What the record may grow by. */
 	if (!r && size)
-		r = space_admit(fs, FMT_INLINE_MAX + 64, false);
+		r = room_admit(fs, FMT_INLINE_MAX + 64, false);
 	while (!r && done < size) {
 		size_t length = size - done < CHUNK ? size - done : CHUNK;
 

@@ -46,6 +46,8 @@ int shape_to_ranges(struct fs *fs, struct inode *inode);
 
 /* Writes zeroes over existing bytes of [from, to). */
 int file_zero(struct fs *fs, struct inode *inode, uint64_t from, uint64_t to);
+/* Takes io exclusive itself. */
+int file_truncate(struct fs *fs, struct inode *inode, uint64_t size);
 /* Takes io exclusive with no drops pending. */
 int file_lock_settled(struct fs *fs, struct inode *inode);
 /* Under fs->lock, after a change of data: times, dirty. -ENOMEM */

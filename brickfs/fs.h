@@ -226,6 +226,8 @@ void ns_destroy(struct fs *fs);
 /* Bytes of the inode's record as it is now; keeps fs->live right. */
 void ns_account(struct fs *fs, struct inode *inode);
 void ns_set_form(struct fs *fs, struct inode *inode, uint8_t form);	/* to an empty one; frees inline data and ranges */
+void ns_dirty(struct fs *fs, struct inode *inode);	/* on the dirty list: its record goes into the open batch */
+void ns_clean(struct fs *fs, struct inode *inode);	/* off it */
 uint64_t ns_blocks(struct fs *fs, struct inode *inode, uint64_t end);	/* existing blocks below end, holes in the making left out */
 
 /* ---- log.c: batches, group commit */
@@ -242,7 +244,6 @@ void log_put_dentry_gone(struct fs *fs, const struct dentry *dentry, const struc
 void log_put_gone(struct fs *fs, uint64_t ino);
 void log_put_xattr(struct fs *fs, struct inode *inode, const struct xattr *xattr, const struct timespec *now, bool gone);
 void log_mark_dirty(struct fs *fs, struct inode *inode);	/* after log_begin() */
-void log_clean(struct fs *fs, struct inode *inode);	/* off the dirty list */
 void log_encode_inode(struct fs *fs, struct inode *inode, uint8_t *buf, size_t *size);
 /* Not under fs->lock. Waits until batch `number` is durable; drives the commit itself when there are no threads. */
 int log_wait(struct fs *fs, uint64_t number);
@@ -255,28 +256,40 @@ int log_push_head(struct fs *fs, uint64_t number);	/* under fs->lock */
 /* Under fs->lock: the limits of all numbers, raised so that stride more can be taken; exact: to what was used. */
 int marks_put(struct fs *fs, bool exact);
 
+int fs_end(struct fs *fs, uint64_t batch);	/* after an operation: with -o sync, waits for its batch */
+uint64_t log_checkpoint_blocks(uint64_t live);	/* segments that a checkpoint of so many bytes takes */
+bool log_is_long(struct fs *fs);		/* under fs->lock: a checkpoint is due */
+
 /* Numbers that are never used twice.  Waits for a commit if it must; not under fs->lock. */
 int marks_take(struct fs *fs, enum fmt_mark mark, uint64_t count, uint64_t *first);
 
-/* ---- space.c: packed pages, blocks, the reserve */
+/* ---- space.c: packed pages, and blocks beside the reserve; never waits */
 int space_init(struct fs *fs);
 void space_destroy(struct fs *fs);
 uint64_t space_reserve(struct fs *fs);	/* blocks kept for the log */
 uint64_t space_available(struct fs *fs);/* blocks that data may still take */
-uint64_t space_checkpoint_blocks(uint64_t live);	/* segments that a checkpoint of so many bytes takes */
-/* Under no lock but an inode's io. Existing ones among them are skipped. -ENOSPC after all has been tried. */
-int space_alloc_blocks(struct fs *fs, const uint64_t *addrs, size_t n);
-int space_alloc_run(struct fs *fs, uint64_t ino, uint32_t pages, uint64_t *addr);
-/* The same in the packed blocks that there are, or -ENOSPC. */
-int space_alloc_run_inside(struct fs *fs, uint64_t ino, uint32_t pages, uint64_t *addr);
-/* Pages back at once: only for what no durable record names. *empty: the block is empty and was taken out, free it. */
-void space_free_run(struct fs *fs, uint64_t addr, uint32_t pages, uint64_t *empty);	/* empty: 0 if not */
+bool space_reserve_blocks(struct fs *fs, uint64_t count);	/* so many are about to be allocated: false, they are not there */
+void space_unreserve_blocks(struct fs *fs, uint64_t count);	/* they were */
+int space_take_run(struct fs *fs, uint64_t ino, uint32_t pages, uint64_t *addr);	/* in the packed blocks that there are, or -ENOSPC */
+int space_add_block(struct fs *fs, uint64_t number, uint64_t ino, uint32_t pages);	/* a new packed block, with a run at its begin */
 int space_claim_run(struct fs *fs, uint64_t ino, uint64_t addr, uint32_t pages);	/* mount: -EEXIST: somebody has it */
-/* An operation that adds `bytes` of live metadata: is there room?  May wait for a checkpoint. Not under fs->lock. */
-int space_admit(struct fs *fs, size_t bytes, bool shrinks);
-int space_evacuate(struct fs *fs);	/* empties the emptiest packed block: 1, or 0 if there is nothing to gain */
+/* Pages back at once: only for what no durable record names. *empty: the block, if that was its last run: it is the caller's to free; else 0. */
+void space_free_run(struct fs *fs, uint64_t addr, uint32_t pages, uint64_t *empty);
+/* The emptiest packed block takes no more runs, if the others have room for what is in it; owner: the inode of each page. */
+bool space_leave_emptiest(struct fs *fs, uint64_t *block, uint64_t owner[FMT_PAGES_PER_BLOCK]);
+void space_stay(struct fs *fs, uint64_t block);
 
-/* ---- reclaim.c: drops, and the background thread */
+/* ---- evacuate.c: empties the emptiest packed block: 1, or 0 if there is nothing to gain */
+int evacuate(struct fs *fs);
+
+/* ---- room.c: storage for those who need it; may wait.  Under no lock but one inode's io */
+/* Existing ones among them are skipped. -ENOSPC after all has been tried. */
+int room_alloc_blocks(struct fs *fs, const uint64_t *addrs, size_t n);
+int room_alloc_run(struct fs *fs, uint64_t ino, uint32_t pages, uint64_t *addr);
+/* An operation that adds `bytes` of live metadata: is there room?  May wait for a checkpoint. */
+int room_admit(struct fs *fs, size_t bytes, bool shrinks);
+
+/* ---- reclaim.c: drops, and pins */
 /*
  * Under fs->lock, after log_begin(): give up storage in the open batch.  waiter: writes to it wait until the
  * storage is free.  pages 0: count blocks (existing or not) from addr on.  -ENOMEM leaves all as it was.
@@ -286,11 +299,10 @@ int drop_add(struct fs *fs, uint64_t addr, uint32_t pages, uint64_t count, struc
 int drop_hole(struct fs *fs, uint64_t addr, uint64_t count, struct inode *inode, uint32_t fblock);
 /* Nothing is given up, but writes to the inode wait until the open batch is durable. */
 int drop_barrier(struct fs *fs, struct inode *inode);
+int drop_all(struct fs *fs, struct inode *inode);	/* everything that the inode stores */
 int reclaim(struct fs *fs);		/* finishes what is durable */
 int drops_wait(struct fs *fs, struct inode *inode);	/* until the inode has none; not under fs->lock */
 int drops_wait_all(struct fs *fs);	/* everything dropped so far is free */
-void *worker_thread(void *arg);
-void *keeper_thread(void *arg);		/* keeps the leases */
 /* Inode pins: an inode in use by a call stays in memory. */
 struct inode *inode_pin(struct fs *fs, uint64_t ino);	/* takes fs->lock itself; NULL: no such */
 void inode_unpin(struct fs *fs, struct inode *inode);
@@ -299,15 +311,10 @@ void inode_put(struct fs *fs, struct inode *inode);
 
 /* ---- checkpoint.c */
 int checkpoint(struct fs *fs);
-bool checkpoint_due(struct fs *fs);	/* under fs->lock */
 
-/* ---- file.c, truncate.c */
-int file_truncate(struct fs *fs, struct inode *inode, uint64_t size);
-/* Under fs->lock: everything the inode stores is dropped in the open batch. */
-int file_drop_all(struct fs *fs, struct inode *inode);
-int file_zero(struct fs *fs, struct inode *inode, uint64_t from, uint64_t to);
-/* evacuation: the file's run moves out of the packed block at `block`, if that is where it is and nobody is at work on it: 1 moved, 0 not */
-int file_move_run(struct fs *fs, struct inode *inode, uint64_t block);
+/* ---- background.c */
+void *worker_thread(void *arg);
+void *keeper_thread(void *arg);		/* keeps the leases */
 
 /* ---- replay.c */
 int replay(struct fs *fs);
@@ -317,7 +324,5 @@ int compare(struct fs *fs, uint64_t **leaks, size_t *leak_count);
 int fs_new(struct fs **fs, const struct fs_options *options);
 void fs_delete(struct fs *fs);
 int fs_super_write(struct fs *fs);	/* the next copy of fs->super on every brick, durable */
-/* After an operation: with -o sync, waits for its batch. */
-int fs_end(struct fs *fs, uint64_t batch);
 
 #endif

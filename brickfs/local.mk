@@ -10,6 +10,7 @@ brickfs_libcore_la_SOURCES = \
 	brickfs/format.h brickfs/format.c \
 	brickfs/problem.c brickfs/ns.c brickfs/log.c \
 	brickfs/space.c brickfs/reclaim.c \
+	brickfs/evacuate.c brickfs/room.c brickfs/background.c \
 	brickfs/shape.c brickfs/file.c brickfs/truncate.c \
 	brickfs/ops.c brickfs/xattr.c \
 	brickfs/replay.c brickfs/compare.c brickfs/checkpoint.c \

@@ -104,16 +104,6 @@ void log_encode_inode(struct fs *fs, struct inode *i, uint8_t *buf, size_t *size
 	*size = fmt_put_inode(buf, &r);
 }
 
-void log_clean(struct fs *fs, struct inode *i)
-{
-	if (!i->dirty)
-		return;
-	i->dirty = false;
-	i->dirty_prev->dirty_next = i->dirty_next;
-	i->dirty_next->dirty_prev = i->dirty_prev;
-	fs->dirty_bytes -= i->accounted;
-}
-
 /* Closes the open batch with every dirty inode in it. */
 static int close_open(struct fs *fs)
 {
@@ -131,7 +121,7 @@ static int close_open(struct fs *fs)
 		i->batch = b->number;
 		if (i->form != FMT_INLINE)
 			b->persist = true;
-		log_clean(fs, i);
+		ns_clean(fs, i);
 	}
 	memcpy(b->marks, fs->limit, sizeof(b->marks));
 	*log->tail = b;
@@ -222,15 +212,8 @@ void log_put_xattr(struct fs *fs, struct inode *i, const struct xattr *x, const 
 
 void log_mark_dirty(struct fs *fs, struct inode *i)
 {
-	ns_account(fs, i);
 	i->batch = fs->log.open->number;
-	if (i->dirty)
-		return;
-	i->dirty = true;
-	i->dirty_prev = fs->dirty.dirty_prev;
-	i->dirty_next = &fs->dirty;
-	i->dirty_prev->dirty_next = i->dirty_next->dirty_prev = i;
-	fs->dirty_bytes += i->accounted;
+	ns_dirty(fs, i);
 }
 
 /* ---- segments; under commit_lock */
@@ -381,7 +364,7 @@ int log_commit(struct fs *fs)
 	log->committing = false;
 	pthread_cond_broadcast(&log->done);
 	/* What became durable may be freed, and the log may have grown long. */
-	if (fs->threads && (fs->drops || checkpoint_due(fs)))
+	if (fs->threads && (fs->drops || log_is_long(fs)))
 		pthread_cond_signal(&fs->worker_wake);
 	pthread_mutex_unlock(&fs->lock);
 	batch_free(rest);
@@ -449,6 +432,28 @@ void *log_thread(void *arg)
 	}
 	pthread_mutex_unlock(&fs->lock);
 	return NULL;
+}
+
+int fs_end(struct fs *fs, uint64_t batch)
+{
+	return fs->options.sync ? log_wait(fs, batch) : 0;
+}
+
+/* ---- how long it is */
+
+/* What a checkpoint segment takes at least: its last record may not fit. */
+#define SEGMENT_USABLE (FMT_BLOCK - (128u << 10))
+
+uint64_t log_checkpoint_blocks(uint64_t live)
+{
+	return (live + SEGMENT_USABLE - 1) / SEGMENT_USABLE;
+}
+
+bool log_is_long(struct fs *fs)
+{
+	uint32_t base = 4 + 2 * (uint32_t)log_checkpoint_blocks(fs->live);
+
+	return fs->log.head_count > (base > fs->ckpt_at ? base : fs->ckpt_at);
 }
 
 /* ---- numbers */

@@ -326,7 +326,7 @@ static int take_over(struct fs *fs, uint64_t epoch, const uint64_t *leaks, size_
 		r = log_commit(fs);
 	if (!r)
 		r = reclaim(fs);
-	if (!r && checkpoint_due(fs))
+	if (!r && log_is_long(fs))
 		checkpoint(fs);		/* if it cannot, the log stays long */
 	if (r)
 		fs_set_error(r, "cannot begin the log of this mount: %s: %s", strerror(-r), vol_text(fs->vol));
@@ -423,7 +423,7 @@ int fs_tick(struct fs *fs)
 	if (!r && !fs->readonly)
 		r = reclaim(fs);
 	pthread_mutex_lock(&fs->lock);
-	due = !r && !fs->readonly && checkpoint_due(fs);
+	due = !r && !fs->readonly && log_is_long(fs);
 	pthread_mutex_unlock(&fs->lock);
 	if (due)
 		checkpoint(fs);
@@ -456,7 +456,7 @@ static int finish(struct fs *fs)
 	}
 	if (!r)
 		r = reclaim(fs);
-	if (!r && checkpoint_due(fs))
+	if (!r && log_is_long(fs))
 		checkpoint(fs);
 	if (!r) {
 		pthread_mutex_lock(&fs->lock);

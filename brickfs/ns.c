@@ -121,7 +121,7 @@ void ns_free_inode(struct fs *fs, struct inode *i)
 		fs->cursor = i->next;
 	i->prev->next = i->next;
 	i->next->prev = i->prev;
-	log_clean(fs, i);
+	ns_clean(fs, i);
 	fs->inode_count--;
 	fs->live -= i->accounted;
 	for (struct xattr *x = i->xattrs; x; x = x->next)
@@ -378,6 +378,28 @@ void ns_account(struct fs *fs, struct inode *i)
 	if (i->dirty)
 		fs->dirty_bytes += now - i->accounted;
 	i->accounted = now;
+}
+
+void ns_dirty(struct fs *fs, struct inode *i)
+{
+	ns_account(fs, i);
+	if (i->dirty)
+		return;
+	i->dirty = true;
+	i->dirty_prev = fs->dirty.dirty_prev;
+	i->dirty_next = &fs->dirty;
+	i->dirty_prev->dirty_next = i->dirty_next->dirty_prev = i;
+	fs->dirty_bytes += i->accounted;
+}
+
+void ns_clean(struct fs *fs, struct inode *i)
+{
+	if (!i->dirty)
+		return;
+	i->dirty = false;
+	i->dirty_prev->dirty_next = i->dirty_next;
+	i->dirty_next->dirty_prev = i->dirty_prev;
+	fs->dirty_bytes -= i->accounted;
 }
 
 void ns_set_form(struct fs *fs, struct inode *i, uint8_t form)

@@ -2,7 +2,7 @@
 /*
  * ops - the operations on names and attributes.
  *
- * Each checks that its records fit (space_admit), then under fs->lock changes the
+ * Each checks that its records fit (room_admit), then under fs->lock changes the
  * namespace and appends its records to the open batch, all or nothing: memory is
  * taken before the first change.
  */
@@ -12,11 +12,6 @@
 #include <linux/fs.h>
 #include <stdlib.h>
 #include <string.h>
-
-int fs_end(struct fs *fs, uint64_t batch)
-{
-	return fs->options.sync ? log_wait(fs, batch) : 0;
-}
 
 static int check_name(const char *name, size_t *length)
 {
@@ -104,7 +99,7 @@ int fs_setattr(struct fs *fs, uint64_t ino, const struct stat *in, unsigned whic
 	int r = fs_writable(fs);
 
 	if (!r)
-		r = space_admit(fs, 0, true);
+		r = room_admit(fs, 0, true);
 	if (r)
 		return r;
 	i = inode_pin(fs, ino);
@@ -159,7 +154,7 @@ static int make(struct fs *fs, uint64_t parent, const char *name, mode_t mode, d
 	if (r)
 		return r;
 	size = fmt_dentry_size((unsigned)length);
-	r = space_admit(fs, size + fmt_inode_size(FMT_INLINE, (uint32_t)target_length), false);
+	r = room_admit(fs, size + fmt_inode_size(FMT_INLINE, (uint32_t)target_length), false);
 	if (!r)
 		r = marks_take(fs, FMT_MARK_INO, 1, &ino);
 	if (r)
@@ -255,7 +250,7 @@ int fs_link(struct fs *fs, uint64_t ino, uint64_t parent, const char *name, stru
 	if (r)
 		return r;
 	size = fmt_dentry_size((unsigned)length);
-	r = space_admit(fs, size, false);
+	r = room_admit(fs, size, false);
 	if (r)
 		return r;
 	pthread_mutex_lock(&fs->lock);
@@ -323,7 +318,7 @@ static int drop_name(struct fs *fs, uint64_t parent, const char *name, bool dire
 	int r = fs_writable(fs);
 
 	if (!r)
-		r = length > FS_NAME_MAX ? -ENAMETOOLONG : space_admit(fs, 0, true);
+		r = length > FS_NAME_MAX ? -ENAMETOOLONG : room_admit(fs, 0, true);
 	if (r)
 		return r;
 	pthread_mutex_lock(&fs->lock);
@@ -418,7 +413,7 @@ int fs_rename(struct fs *fs, uint64_t parent, const char *name, uint64_t new_par
 		return r;
 	size = 2 * (fmt_dentry_size((unsigned)length) + fmt_dentry_size((unsigned)new_length) + FMT_DENTRY_GONE_SIZE) +
 	       FMT_GONE_SIZE;
-	r = space_admit(fs, size, false);
+	r = room_admit(fs, size, false);
 	if (r)
 		return r;
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * reclaim - storage that was given up: it is freed when the batch that drops it is
- * durable (DESIGN order 2); the pins of inodes; and the background thread.
+ * durable (DESIGN order 2); and the pins of inodes, the last of which deletes.
  */
 #include "fs.h"
 
@@ -50,6 +50,17 @@ int drop_hole(struct fs *fs, uint64_t addr, uint64_t count, struct inode *inode,
 	d->hole_next = inode->holes;
 	inode->holes = d;
 	return 0;
+}
+
+int drop_all(struct fs *fs, struct inode *i)
+{
+	int r = 0;
+
+	if (i->form == FMT_RUN)
+		r = drop_add(fs, i->run, i->length, 0, NULL);
+	for (uint32_t k = 0; i->form == FMT_RANGES && !r && k < i->length; k++)
+		r = drop_add(fs, i->ranges[k].base, 0, i->ranges[k].count, NULL);
+	return r;
 }
 
 struct release { struct fs *fs; uint64_t addr[512]; size_t n; int error; };
@@ -201,97 +212,9 @@ void inode_put(struct fs *fs, struct inode *i)
 	if (i->nlink || i->opens || i->references || i->pins || i->gone)
 		return;
 	/* Read-only, or out of memory: the record with link count 0 stays, the next mount deletes it. */
-	if (fs_writable(fs) || !log_more(fs, FMT_GONE_SIZE) || file_drop_all(fs, i))
+	if (fs_writable(fs) || !log_more(fs, FMT_GONE_SIZE) || drop_all(fs, i))
 		return;
 	i->gone = true;
 	log_put_gone(fs, i->ino);
 	ns_free_inode(fs, i);
-}
-
-/* ---- the background */
-
-static unsigned keepalive_ms(struct fs *fs)
-{
-	unsigned ms = 3600000;
-
-	for (unsigned b = 0; b < vol_bricks(fs->vol); b++) {
-		const struct backend_info *info = vol_brick_info(fs->vol, b);
-
-		if (info && info->lease_ms && info->lease_ms / 3 < ms)
-			ms = info->lease_ms / 3;
-	}
-	return ms ? ms : 1;
-}
-
-/* Under fs->lock: waits on the condition for so long at most. */
-static void nap(struct fs *fs, pthread_cond_t *cond, unsigned ms)
-{
-	struct timespec until;
-
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += ms / 1000;
-	until.tv_nsec += (long)(ms % 1000) * 1000000;
-	if (until.tv_nsec >= 1000000000) {
-		until.tv_sec++;
-		until.tv_nsec -= 1000000000;
-	}
-	pthread_cond_timedwait(cond, &fs->lock, &until);
-}
-
-static bool reclaim_due(const struct fs *fs)
-{
-	return fs->drops && fs->drops->batch <= fs->log.durable && !atomic_load(&fs->error);
-}
-
-void *worker_thread(void *arg)
-{
-	struct fs *fs = arg;
-
-	pthread_mutex_lock(&fs->lock);
-	while (!fs->stop) {
-		bool failed = atomic_load(&fs->error), due = !failed && checkpoint_due(fs);
-
-		if (!due && !reclaim_due(fs)) {
-			if (fs->log.open && !failed) {
-				struct timespec now;
-				int64_t ms;
-
-				clock_gettime(CLOCK_MONOTONIC, &now);
-				ms = (now.tv_sec - fs->log.open->first.tv_sec) * 1000 +
-				     (now.tv_nsec - fs->log.open->first.tv_nsec) / 1000000;
-				if (ms < fs->options.commit_ms) {
-					nap(fs, &fs->worker_wake, fs->options.commit_ms - (unsigned)ms);
-					continue;
-				}
-				log_kick(fs);
-			}
-			pthread_cond_wait(&fs->worker_wake, &fs->lock);
-			continue;
-		}
-		pthread_mutex_unlock(&fs->lock);
-		reclaim(fs);
-		if (due)
-			checkpoint(fs);
-		pthread_mutex_lock(&fs->lock);
-	}
-	pthread_mutex_unlock(&fs->lock);
-	return NULL;
-}
-
-void *keeper_thread(void *arg)
-{
-	struct fs *fs = arg;
-	unsigned ms = keepalive_ms(fs);
-
-	pthread_mutex_lock(&fs->lock);
-	while (!fs->stop) {
-		nap(fs, &fs->keeper_wake, ms);
-		if (fs->stop)
-			break;
-		pthread_mutex_unlock(&fs->lock);
-		vol_keepalive(fs->vol);
-		pthread_mutex_lock(&fs->lock);
-	}
-	pthread_mutex_unlock(&fs->lock);
-	return NULL;
 }

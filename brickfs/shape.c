@@ -119,7 +119,7 @@ int shape_fill(struct fs *fs, struct inode *i, uint64_t from, uint64_t to)
 			addr[n] = shape_addr(i, b);
 		}
 		if (++n == sizeof(addr) / sizeof(addr[0]) || b + 1 == last) {
-			r = space_alloc_blocks(fs, addr, n);
+			r = room_alloc_blocks(fs, addr, n);
 			n = 0;
 		}
 	}
@@ -158,7 +158,7 @@ int shape_to_run(struct fs *fs, struct inode *i, uint64_t bytes, const void *dat
 
 	if (i->form == FMT_RUN && pages < 2 * i->length)
 		pages = 2 * i->length < FMT_RUN_PAGES_MAX ? 2 * i->length : FMT_RUN_PAGES_MAX;
-	r = space_alloc_run(fs, i->ino, pages, &run);
+	r = room_alloc_run(fs, i->ino, pages, &run);
 	if (r)
 		return r;
 	/* Pages are reused: all that is inside the file's size must be written. */
@@ -228,7 +228,7 @@ int shape_to_ranges(struct fs *fs, struct inode *i)
 
 		r = read_small(fs, i, buf, old);
 		if (!r)
-			r = space_alloc_blocks(fs, &base, 1);
+			r = room_alloc_blocks(fs, &base, 1);
 		if (!r && (r = vol_io(fs->vol, &io, 1)))
 			vol_release(fs->vol, &base, 1);
 		if (r)
@@ -255,49 +255,5 @@ int shape_to_ranges(struct fs *fs, struct inode *i)
 out:
 	free(buf);
 	free(ranges);
-	return r;
-}
-
-int file_move_run(struct fs *fs, struct inode *i, uint64_t block)
-{
-	uint64_t run, empty;
-	uint32_t pages;
-	int r = 0;
-
-	if (pthread_rwlock_trywrlock(&i->io))
-		return 0;
-	if (i->form != FMT_RUN || (i->run & ~(FMT_BLOCK - 1)) != block)
-		goto out;
-	pages = i->length;
-	r = space_alloc_run_inside(fs, i->ino, pages, &run);
-	if (r) {
-		r = r == -ENOSPC ? 0 : r;
-		goto out;
-	}
-	uint64_t length = held(i);
-	uint8_t *buf = malloc(length ? length : 1);
-	struct vol_io io = { run, buf, (uint32_t)length, true };
-
-	r = buf ? read_small(fs, i, buf, length) : -ENOMEM;
-	if (!r && length)
-		r = vol_io(fs->vol, &io, 1);
-	free(buf);
-	pthread_mutex_lock(&fs->lock);
-	if (!r && !log_begin(fs, 0))
-		r = -ENOMEM;
-	if (!r) {
-		drop_add(fs, i->run, pages, 0, NULL);
-		i->run = run;
-		log_mark_dirty(fs, i);
-		r = 1;
-	}
-	pthread_mutex_unlock(&fs->lock);
-	if (r < 0) {
-		space_free_run(fs, run, pages, &empty);
-		if (empty)
-			vol_release(fs->vol, &empty, 1);
-	}
-out:
-	pthread_rwlock_unlock(&i->io);
 	return r;
 }

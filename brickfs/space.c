@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * space - free pages of packed blocks, blocks for data, and the reserve of the log.
+ * space - the pages of packed blocks, and what is left of blocks beside the reserve of the log.
  *
  * Nothing here is stored: packed blocks are claimed run by run at mount.  The
  * reserve, ceil(live metadata / segment) + 2 segments, is out of reach of data, so
@@ -14,9 +14,6 @@
 
 #define CLASSES 10
 #define PAGES 512
-/* What a checkpoint segment takes at least: its last record may not fit. */
-#define SEGMENT_USABLE (FMT_BLOCK - (128u << 10))
-
 struct pblock {
 	struct pblock *hash_next;
 	struct pblock *prev, *next;	/* in its class */
@@ -183,14 +180,9 @@ void space_destroy(struct fs *fs)
 	s->table = NULL;
 }
 
-uint64_t space_checkpoint_blocks(uint64_t live)
-{
-	return (live + SEGMENT_USABLE - 1) / SEGMENT_USABLE;
-}
-
 uint64_t space_reserve(struct fs *fs)
 {
-	return space_checkpoint_blocks(fs->live) + 2 + !fs->log.ahead;
+	return log_checkpoint_blocks(fs->live) + 2 + !fs->log.ahead;
 }
 
 static uint64_t available(struct fs *fs)
@@ -229,7 +221,7 @@ static int inside(struct fs *fs, uint64_t ino, uint32_t pages, uint64_t *addr)
 	return -ENOSPC;
 }
 
-int space_alloc_run_inside(struct fs *fs, uint64_t ino, uint32_t pages, uint64_t *addr)
+int space_take_run(struct fs *fs, uint64_t ino, uint32_t pages, uint64_t *addr)
 {
 	int r;
 
@@ -237,38 +229,6 @@ int space_alloc_run_inside(struct fs *fs, uint64_t ino, uint32_t pages, uint64_t
 	r = inside(fs, ino, pages, addr);
 	pthread_mutex_unlock(&fs->space.lock);
 	return r;
-}
-
-int space_alloc_run(struct fs *fs, uint64_t ino, uint32_t pages, uint64_t *addr)
-{
-	struct space *s = &fs->space;
-	uint64_t number, block;
-	struct pblock *p;
-	int r = space_alloc_run_inside(fs, ino, pages, addr);
-
-	if (r != -ENOSPC)
-		return r;
-	r = marks_take(fs, FMT_MARK_PACKED, 1, &number);
-	if (r)
-		return r;
-	block = fmt_addr(FMT_PACKED, number);
-	r = space_alloc_blocks(fs, &block, 1);
-	if (r == -ENOSPC)	/* what was freed on the way may serve */
-		return space_alloc_run_inside(fs, ino, pages, addr);
-	if (r)
-		return r;
-	pthread_mutex_lock(&s->lock);
-	p = add(s, number);
-	if (p) {
-		take(s, p, 0, pages, ino);
-		*addr = block;
-	}
-	pthread_mutex_unlock(&s->lock);
-	if (!p) {
-		vol_release(fs->vol, &block, 1);
-		return -ENOMEM;
-	}
-	return 0;
 }
 
 int space_claim_run(struct fs *fs, uint64_t ino, uint64_t addr, uint32_t pages)
@@ -319,113 +279,10 @@ void space_free_run(struct fs *fs, uint64_t addr, uint32_t pages, uint64_t *empt
 	pthread_mutex_unlock(&s->lock);
 }
 
-/* Makes room when there is none: 1 if something may have changed. step counts up. */
-static int make_room(struct fs *fs, int *step)
-{
-	bool drops, heads;
-	int r;
-
-	pthread_mutex_lock(&fs->lock);
-	drops = fs->drops != NULL || fs->reclaiming;
-	heads = fs->log.head_count > 1;
-	pthread_mutex_unlock(&fs->lock);
-	if (*step == 0) {
-		*step = 1;
-		if (drops)
-			return (r = drops_wait_all(fs)) ? r : 1;
-	}
-	if (*step == 1) {
-		*step = 2;
-		if (heads && !checkpoint(fs))
-			return 1;
-	}
-	if (*step < 8) {
-		++*step;
-		r = space_evacuate(fs);
-		if (r <= 0)
-			return r;
-		return (r = drops_wait_all(fs)) ? r : 1;
-	}
-	return 0;
-}
-
-int space_alloc_blocks(struct fs *fs, const uint64_t *addrs, size_t n)
-{
-	struct space *s = &fs->space;
-	uint64_t *missing = NULL;
-	size_t count = 0;
-	int r, step = 0;
-
-	for (size_t i = 0; i < n; i++)
-		if (!vol_has(fs->vol, addrs[i])) {
-			if (!missing && !(missing = malloc(n * sizeof(*missing))))
-				return -ENOMEM;
-			missing[count++] = addrs[i];
-		}
-	if (!count)
-		return 0;
-	for (;;) {
-		bool fits;
-
-		pthread_mutex_lock(&s->lock);
-		fits = available(fs) >= count;
-		if (fits)
-			s->inflight += count;
-		pthread_mutex_unlock(&s->lock);
-		if (fits) {
-			r = vol_alloc(fs->vol, missing, count);
-			pthread_mutex_lock(&s->lock);
-			s->inflight -= count;
-			pthread_mutex_unlock(&s->lock);
-			if (r != -ENOSPC)
-				break;
-		}
-		r = make_room(fs, &step);
-		if (r < 0)
-			break;
-		if (!r) {
-			r = -ENOSPC;
-			break;
-		}
-	}
-	free(missing);
-	return r;
-}
-
-int space_admit(struct fs *fs, size_t bytes, bool shrinks)
-{
-	for (int step = 0;;) {
-		uint64_t unused, need, tight;
-		bool heads;
-		int r;
-
-		pthread_mutex_lock(&fs->lock);
-		unused = vol_free_blocks(fs->vol);
-		need = space_checkpoint_blocks(fs->live + bytes) + 2;
-		tight = space_checkpoint_blocks(fs->live) + 1;
-		heads = fs->log.head_count > 1;
-		pthread_mutex_unlock(&fs->lock);
-		if (unused >= need)
-			return 0;
-		if (shrinks) {
-			/* The log may draw on the reserve, down to what a checkpoint needs. */
-			if (unused > tight || !heads || step++)
-				return 0;
-			checkpoint(fs);
-			continue;
-		}
-		r = make_room(fs, &step);
-		if (r <= 0)
-			return r ? r : -ENOSPC;
-	}
-}
-
-int space_evacuate(struct fs *fs)
+bool space_leave_emptiest(struct fs *fs, uint64_t *block, uint64_t owner[FMT_PAGES_PER_BLOCK])
 {
 	struct space *s = &fs->space;
 	struct pblock *best = NULL;
-	uint64_t block, owner[PAGES], last = 0;
-	int moved = 0;
 
 	pthread_mutex_lock(&s->lock);
 	for (uint32_t b = 0; b < s->buckets; b++)
@@ -433,39 +290,59 @@ int space_evacuate(struct fs *fs)
 			if (!p->leaving && (!best || p->used < best->used))
 				best = p;
 	/* Worth it only if the others have room for all of it. */
-	if (!best || (uint64_t)(s->count - 1) * PAGES - (s->pages_used - best->used) < best->used) {
-		pthread_mutex_unlock(&s->lock);
-		return 0;
-	}
-	best->leaving = true;
-	relink_class(s, best);
-	block = fmt_addr(FMT_PACKED, best->number);
-	memcpy(owner, best->owner, sizeof(owner));
-	pthread_mutex_unlock(&s->lock);
-
-	for (unsigned i = 0; i < PAGES; i++) {
-		struct inode *inode;
-		int r;
-
-		if (!owner[i] || owner[i] == last)
-			continue;
-		last = owner[i];
-		inode = inode_pin(fs, last);
-		if (!inode)
-			continue;
-		r = file_move_run(fs, inode, block);
-		inode_unpin(fs, inode);
-		if (r > 0)
-			moved = 1;
-		else if (r < 0)
-			break;
-	}
-	pthread_mutex_lock(&s->lock);
-	best = find(s, fmt_number(block));
-	if (best) {
-		best->leaving = false;
+	if (best && (uint64_t)(s->count - 1) * PAGES - (s->pages_used - best->used) >= best->used) {
+		best->leaving = true;
 		relink_class(s, best);
+		*block = fmt_addr(FMT_PACKED, best->number);
+		memcpy(owner, best->owner, sizeof(best->owner));
+	} else {
+		best = NULL;
 	}
 	pthread_mutex_unlock(&s->lock);
-	return moved;
+	return best;
+}
+
+void space_stay(struct fs *fs, uint64_t block)
+{
+	struct space *s = &fs->space;
+	struct pblock *p;
+
+	pthread_mutex_lock(&s->lock);
+	p = find(s, fmt_number(block));
+	if (p) {
+		p->leaving = false;
+		relink_class(s, p);
+	}
+	pthread_mutex_unlock(&s->lock);
+}
+
+bool space_reserve_blocks(struct fs *fs, uint64_t count)
+{
+	bool fits;
+
+	pthread_mutex_lock(&fs->space.lock);
+	fits = available(fs) >= count;
+	if (fits)
+		fs->space.inflight += count;
+	pthread_mutex_unlock(&fs->space.lock);
+	return fits;
+}
+
+void space_unreserve_blocks(struct fs *fs, uint64_t count)
+{
+	pthread_mutex_lock(&fs->space.lock);
+	fs->space.inflight -= count;
+	pthread_mutex_unlock(&fs->space.lock);
+}
+
+int space_add_block(struct fs *fs, uint64_t number, uint64_t ino, uint32_t pages)
+{
+	struct pblock *p;
+
+	pthread_mutex_lock(&fs->space.lock);
+	p = add(&fs->space, number);
+	if (p)
+		take(&fs->space, p, 0, pages, ino);
+	pthread_mutex_unlock(&fs->space.lock);
+	return p ? 0 : -ENOMEM;
 }

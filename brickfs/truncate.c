@@ -15,17 +15,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-int file_drop_all(struct fs *fs, struct inode *i)
-{
-	int r = 0;
-
-	if (i->form == FMT_RUN)
-		r = drop_add(fs, i->run, i->length, 0, NULL);
-	for (uint32_t k = 0; i->form == FMT_RANGES && !r && k < i->length; k++)
-		r = drop_add(fs, i->ranges[k].base, 0, i->ranges[k].count, NULL);
-	return r;
-}
-
 /* Under fs->lock, io exclusive, after log_begin(). Only what is on the drop list can be freed: -ENOMEM leaks, it never loses. */
 static int shrink(struct fs *fs, struct inode *i, uint64_t size)
 {
@@ -36,7 +25,7 @@ static int shrink(struct fs *fs, struct inode *i, uint64_t size)
 	if (i->alloc_end > size)
 		i->alloc_end = size;
 	if (!size) {
-		r = file_drop_all(fs, i);
+		r = drop_all(fs, i);
 		ns_set_form(fs, i, FMT_INLINE);
 		i->dirty_end = i->alloc_end = 0;
 		return r;
@@ -189,7 +178,7 @@ int fs_fallocate(struct fs *fs, uint64_t ino, int mode, uint64_t offset, uint64_
 		r = S_ISDIR(i->mode) ? -EISDIR : -ENODEV;
 		goto out;
 	}
-	r = space_admit(fs, FMT_INLINE_MAX, mode & FALLOC_FL_PUNCH_HOLE);
+	r = room_admit(fs, FMT_INLINE_MAX, mode & FALLOC_FL_PUNCH_HOLE);
 	if (!r)
 		r = file_lock_settled(fs, i);
 	if (r)

@@ -33,7 +33,7 @@ int fs_setxattr(struct fs *fs, uint64_t ino, const char *name, const void *value
 	if (size > FS_XATTR_VALUE_MAX)
 		return -E2BIG;
 	bytes = fmt_xattr_size((unsigned)length, (uint32_t)size);
-	r = space_admit(fs, bytes, false);
+	r = room_admit(fs, bytes, false);
 	if (r)
 		return r;
 	pthread_mutex_lock(&fs->lock);
@@ -114,7 +114,7 @@ int fs_removexattr(struct fs *fs, uint64_t ino, const char *name)
 	int r = fs_writable(fs);
 
 	if (!r)
-		r = space_admit(fs, 0, true);
+		r = room_admit(fs, 0, true);
 	if (r)
 		return r;
 	pthread_mutex_lock(&fs->lock);
