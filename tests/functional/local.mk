@@ -1,25 +1,46 @@
 # Real daemons, real mounts. A name is TEST-TRANSPORT[-BRICKS[-mapsN]], see run.sh; "bash run.sh NAME" runs one by hand.
-FUNCTIONAL = \
-	calls-tcp calls-unix brickctl-tcp brickctl-unix \
-	libbrick-tcp libbrick-unix \
-	mount-tcp-3 mount-unix \
-	tree-tcp-1 tree-unix-1 tree-tcp-3 tree-unix-3 tree-tcp-1-maps8 tree-unix-3-maps8 \
-	posix-tcp posix-unix-3-maps8 \
-	git-tcp-3 git-unix \
-	build-unix \
-	sqlite-tcp sqlite-unix-3 \
-	fio-tcp fio-unix-3-maps8 \
-	stress-tcp-3 stress-unix \
-	killmount-tcp-3 killmount-unix-1 \
-	killbrick-tcp killbrick-unix-3 \
-	fault-tcp fault-unix-3 \
-	full-tcp full-unix \
-	hundred-tcp hundred-unix \
-	second-tcp second-unix \
-	refuse-tcp-3 refuse-unix-3 \
-	fence-tcp
+FUNCTIONAL_RUNS = \
+	tests/functional/calls-tcp.run \
+	tests/functional/calls-unix.run \
+	tests/functional/brickctl-tcp.run \
+	tests/functional/brickctl-unix.run \
+	tests/functional/libbrick-tcp.run \
+	tests/functional/libbrick-unix.run \
+	tests/functional/mount-tcp-3.run \
+	tests/functional/mount-unix.run \
+	tests/functional/tree-tcp-1.run \
+	tests/functional/tree-unix-1.run \
+	tests/functional/tree-tcp-3.run \
+	tests/functional/tree-unix-3.run \
+	tests/functional/tree-tcp-1-maps8.run \
+	tests/functional/tree-unix-3-maps8.run \
+	tests/functional/posix-tcp.run \
+	tests/functional/posix-unix-3-maps8.run \
+	tests/functional/git-tcp-3.run \
+	tests/functional/git-unix.run \
+	tests/functional/build-unix.run \
+	tests/functional/sqlite-tcp.run \
+	tests/functional/sqlite-unix-3.run \
+	tests/functional/fio-tcp.run \
+	tests/functional/fio-unix-3-maps8.run \
+	tests/functional/stress-tcp-3.run \
+	tests/functional/stress-unix.run \
+	tests/functional/killmount-tcp-3.run \
+	tests/functional/killmount-unix-1.run \
+	tests/functional/killbrick-tcp.run \
+	tests/functional/killbrick-unix-3.run \
+	tests/functional/fault-tcp.run \
+	tests/functional/fault-unix-3.run \
+	tests/functional/full-tcp.run \
+	tests/functional/full-unix.run \
+	tests/functional/hundred-tcp.run \
+	tests/functional/hundred-unix.run \
+	tests/functional/second-tcp.run \
+	tests/functional/second-unix.run \
+	tests/functional/refuse-tcp-3.run \
+	tests/functional/refuse-unix-3.run \
+	tests/functional/fence-tcp.run
 
-FUNCTIONAL_RUNS = $(FUNCTIONAL:%=tests/functional/%.run)
 TESTS += $(FUNCTIONAL_RUNS)
 TEST_EXTENSIONS = .run
 RUN_LOG_COMPILER = env SRC='$(abs_top_srcdir)' BUILD='$(abs_top_builddir)' bash $(srcdir)/tests/functional/run.sh
