@@ -557,19 +557,23 @@ int vol_persist_lanes(struct volume *vol, struct vol_brick *const *bricks, unsig
 {
 	struct job few[8], *jobs = few;
 	unsigned count = 0, room = 0;
+	bool dirty = false;
 	int r = 0;
 
-	for (unsigned i = 0; i < n; i++)
+	/* Room for all of them: while some are waited for, others that were clean become dirty, and none may be left out. */
+	for (unsigned i = 0; i < n; i++) {
+		room += bricks[i]->lane_slots;
 		for (unsigned k = 0; k < bricks[i]->lane_slots; k++)
-			room += bricks[i]->lane[k].dirty_count != 0;
-	if (!room)
+			dirty |= bricks[i]->lane[k].dirty_count != 0;
+	}
+	if (!dirty)
 		return 0;
 	if (room > 8)
 		jobs = calloc(room, sizeof(*jobs));
 	if (!jobs)
 		return -ENOMEM;
 	for (unsigned i = 0; i < n; i++) {
-		for (unsigned k = 0; k < bricks[i]->lane_slots && count < room && !r; k++) {
+		for (unsigned k = 0; k < bricks[i]->lane_slots && !r; k++) {
 			struct vol_brick *b = bricks[i];
 			struct vol_lane *lane = &b->lane[k];
 

@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * test_orders - the orders of the core that must hold (ARCHITECTURE), each where it was
+ * once suspected not to: over simulated bricks, by hand or with the core's threads.
+ */
+#include <check.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fs.h"
+#include "simbrick.h"
+
+/* ---- the volume */
+
+static struct volume *the_volume;	/* of the backend's hook */
+static bool hook_due;
+
+static void *write_one(void *arg)
+{
+	uint64_t addr = *(uint64_t *)arg;
+	struct vol_io io = { addr, "written", 8, true };
+
+	ck_assert_int_eq(vol_io(the_volume, &io, 1), 0);
+	return NULL;
+}
+
+/* In a thread of its own, which begins with a lane of its own. */
+static void write_elsewhere(uint64_t addr)
+{
+	pthread_t thread;
+
+	ck_assert_int_eq(pthread_create(&thread, NULL, write_one, &addr), 0);
+	pthread_join(thread, NULL);
+}
+
+static int submit_hooked(struct backend_session *session, unsigned lane, struct backend_io *io)
+{
+	if (io->op == BACKEND_PERSIST && hook_due) {
+		hook_due = false;
+		write_elsewhere(7 * FMT_BLOCK);
+	}
+	return backend_sim.submit(session, lane, io);
+}
+
+/* Order 1: what was written on any lane is durable after vol_persist(), though another lane becomes dirty under it. */
+START_TEST(test_persist_covers_every_lane)
+{
+	struct backend hooked = backend_sim;
+	struct vol_options options = { .backend = &hooked, .lanes = 4, .private_addr = 0 };
+	struct sim *sim = sim_new();
+	char durable[8];
+	unsigned brick;
+
+	hooked.submit = submit_hooked;
+	options.backend_context = sim;
+	sim_add_brick(sim, 64);
+	ck_assert_int_eq(sim_poke_alloc(sim, 0, 0), 0);
+	ck_assert_int_eq(vol_new(&the_volume, &options), 0);
+	ck_assert_int_eq(vol_connect(the_volume, "sim:0", &brick), 0);
+	ck_assert_int_eq(vol_lock(the_volume, true, 0), 0);
+	for (uint64_t k = 1; k < 10; k++)
+		ck_assert_int_eq(vol_alloc(the_volume, &(uint64_t){ k * FMT_BLOCK }, 1), 0);
+	/* Whatever lanes the threads begin with: of four in a row one is clean, and dirty ones stand before and behind it. */
+	for (unsigned clean = 0; clean < 4; clean++) {
+		for (uint64_t k = 0; k < 4; k++) {
+			write_elsewhere((1 + k) * FMT_BLOCK);
+			if (k == clean)
+				ck_assert_int_eq(vol_persist(the_volume), 0);
+		}
+		hook_due = true;
+		ck_assert_int_eq(vol_persist(the_volume), 0);
+		for (uint64_t k = 0; k < 4; k++) {
+			sim_peek_durable(sim, 0, (1 + k) * FMT_BLOCK, durable, sizeof(durable));
+			ck_assert_msg(!memcmp(durable, "written", 8), "what lane %u of 4 wrote is not durable", (unsigned)k);
+			sim_poke(sim, 0, (1 + k) * FMT_BLOCK, "........", 8);
+		}
+	}
+	vol_delete(the_volume);
+	sim_delete(sim);
+}
+END_TEST
+
+int main(void)
+{
+	const struct { const char *name; const TTest *test; } tests[] = {
+		{ "persist", test_persist_covers_every_lane },
+	};
+	Suite *suite = suite_create("orders");
+	SRunner *runner;
+	int failed;
+
+	for (size_t k = 0; k < sizeof(tests) / sizeof(tests[0]); k++) {
+		TCase *tcase = tcase_create(tests[k].name);
+
+		tcase_set_timeout(tcase, 120);
+		tcase_add_test(tcase, tests[k].test);
+		suite_add_tcase(suite, tcase);
+	}
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_VERBOSE);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? 1 : 0;
+}
