@@ -197,8 +197,11 @@ static void release_segments(struct fs *fs, const uint64_t *numbers, uint32_t co
 			n = 0;
 		}
 	}
-	if (r)
-		fs_fail(fs, r, "freeing old log segments failed");
+	if (!r)
+		return;
+	pthread_mutex_lock(&fs->lock);
+	fs_fail(fs, r, "freeing old log segments failed");
+	pthread_mutex_unlock(&fs->lock);
 }
 
 /* S0: what is open goes into a fresh segment, and everything after it. */

@@ -198,7 +198,7 @@ void fs_say(struct fs *fs, const char *code, const char *format, ...) __attribut
 /* The same, and the filesystem counts as damaged. */
 void fs_damage(struct fs *fs, const char *code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 int fs_set_error(int error, const char *format, ...) __attribute__((format(printf, 2, 3)));	/* fs_error_text(); returns error */
-/* A persist or commit failed: read-only from now on. */
+/* A persist or commit failed: read-only from now on. Under fs->lock, so that nobody begins to wait for what will not come. */
 void fs_fail(struct fs *fs, int error, const char *what);
 int fs_writable(struct fs *fs);		/* 0, -EROFS, -EIO */
 void fs_now(struct timespec *now);

@@ -65,6 +65,7 @@ void fs_fail(struct fs *fs, int error, const char *what)
 	snprintf(text, sizeof(text), "%s: %s", what, strerror(-error));
 	vol_fail(fs->vol, error, text);
 	fs_say(fs, "read-only", "%s (%s); the filesystem is read-only from now on", text, vol_text(fs->vol));
+	pthread_cond_broadcast(&fs->freed);	/* who waits for storage waits in vain */
 }
 
 int fs_writable(struct fs *fs)

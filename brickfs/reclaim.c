@@ -117,10 +117,10 @@ int reclaim(struct fs *fs)
 			release_add(&rel, addr);
 	}
 	release_flush(&rel);
-	if (rel.error)
-		fs_fail(fs, rel.error, "freeing blocks failed");
 
 	pthread_mutex_lock(&fs->lock);
+	if (rel.error)
+		fs_fail(fs, rel.error, "freeing blocks failed");
 	for (d = list; d; d = next) {
 		next = d->next;
 		if (d->inode) {

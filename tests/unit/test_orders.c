@@ -15,6 +15,76 @@
 #include "fs.h"
 #include "simbrick.h"
 
+static const struct fs_cred cred = { 1, 2, 022 };
+static char told[512];		/* codes that the last mounts told */
+
+static void tell(void *arg, const char *code, const char *text)
+{
+	printf("   %s: %s\n", code, text);
+	if (strcmp(code, "leak") && strcmp(code, "orphan") && strlen(told) + strlen(code) + 2 < sizeof(told))
+		strcat(strcat(told, code), " ");
+}
+
+static struct sim *make_sim(uint64_t blocks)
+{
+	const char *endpoint[] = { "sim:0" };
+	struct fs_make_options o = { .backend = &backend_sim, .endpoints = endpoint, .endpoint_count = 1 };
+	struct sim *sim = sim_new();
+
+	sim_add_brick(sim, blocks);
+	o.backend_context = sim;
+	ck_assert_msg(!fs_make(&o, NULL), "%s", fs_error_text());
+	told[0] = 0;
+	return sim;
+}
+
+static int try_mount(struct sim *sim, bool manual, bool check, struct fs **fs)
+{
+	const char *endpoint[] = { "sim:0" };
+	struct fs_options o = {
+		.backend = &backend_sim, .backend_context = sim, .endpoints = endpoint, .endpoint_count = 1,
+		.manual = manual, .check = check, .commit_ms = 5, .problem = tell,
+	};
+
+	return fs_mount(fs, &o);
+}
+
+static struct fs *mount_sim(struct sim *sim, bool manual)
+{
+	struct fs *fs;
+	int r = try_mount(sim, manual, false, &fs);
+
+	ck_assert_msg(!r, "mount: %s", fs_error_text());
+	return fs;
+}
+
+static uint64_t make_file(struct fs *fs, const char *name)
+{
+	struct stat st;
+	int r = fs_mknod(fs, FS_ROOT_INO, name, S_IFREG | 0644, 0, &cred, &st);
+
+	ck_assert_msg(!r, "%s: %s", name, strerror(-r));
+	return st.st_ino;
+}
+
+static int64_t fill_with(struct fs *fs, uint64_t ino, char c, size_t size, uint64_t offset)
+{
+	char *data = malloc(size);
+	int64_t r;
+
+	memset(data, c, size);
+	r = fs_write(fs, ino, data, size, offset);
+	free(data);
+	return r;
+}
+
+static int set_size(struct fs *fs, uint64_t ino, uint64_t size)
+{
+	struct stat st = { .st_size = (off_t)size };
+
+	return fs_setattr(fs, ino, &st, FS_SET_SIZE, &st);
+}
+
 /* ---- the volume */
 
 static struct volume *the_volume;	/* of the backend's hook */
@@ -85,10 +155,31 @@ START_TEST(test_persist_covers_every_lane)
 }
 END_TEST
 
+/* ---- failures */
+
+/* Who waits for storage to be freed is told when the commit that would free it fails. */
+START_TEST(test_waiters_of_a_failed_commit)
+{
+	struct sim *sim = make_sim(64);
+	struct fs *fs = mount_sim(sim, false);
+	uint64_t ino = make_file(fs, "f");
+
+	ck_assert_int_eq(fill_with(fs, ino, 'a', 100000, 0), 100000);
+	ck_assert_int_eq(fs_fsync(fs, ino, false), 0);
+	sim_fault(sim, -1, SIM_PERSIST, 1, -EIO, false);
+	ck_assert_int_eq(set_size(fs, ino, 50000), 0);
+	printf("  growing a file whose shrink cannot be committed\n");
+	ck_assert_int_lt(set_size(fs, ino, 90000), 0);
+	fs_unmount(fs);
+	sim_delete(sim);
+}
+END_TEST
+
 int main(void)
 {
 	const struct { const char *name; const TTest *test; } tests[] = {
 		{ "persist", test_persist_covers_every_lane },
+		{ "failed commit", test_waiters_of_a_failed_commit },
 	};
 	Suite *suite = suite_create("orders");
 	SRunner *runner;
