@@ -333,10 +333,14 @@ void ns_drop_xattr(struct fs *fs, struct inode *i, struct xattr *x)
 
 uint64_t ns_blocks(struct fs *fs, struct inode *i, uint64_t end)
 {
-	uint64_t blocks = 0, last = (end + FMT_BLOCK - 1) >> FMT_BLOCK_SHIFT;
+	uint64_t blocks = 0, leaving = 0, last = (end + FMT_BLOCK - 1) >> FMT_BLOCK_SHIFT;
 
 	if (i->form != FMT_RANGES)
 		return 0;
+	/* These first: they may be freed while we count, and a block that goes must not be counted as one that stays. */
+	for (struct drop *d = i->holes; d; d = d->hole_next)
+		if (d->fblock < last)
+			leaving += vol_count(fs->vol, d->addr, d->fblock + d->count > last ? last - d->fblock : d->count);
 	for (uint32_t k = 0; k < i->length && i->ranges[k].fblock < last; k++) {
 		uint64_t count = i->ranges[k].count;
 
@@ -344,10 +348,7 @@ uint64_t ns_blocks(struct fs *fs, struct inode *i, uint64_t end)
 			count = last - i->ranges[k].fblock;
 		blocks += vol_count(fs->vol, i->ranges[k].base, count);
 	}
-	for (struct drop *d = i->holes; d; d = d->hole_next)
-		if (d->fblock < last)
-			blocks -= vol_count(fs->vol, d->addr, d->fblock + d->count > last ? last - d->fblock : d->count);
-	return blocks;
+	return blocks > leaving ? blocks - leaving : 0;
 }
 
 void ns_stat(struct fs *fs, struct inode *i, struct stat *st)
