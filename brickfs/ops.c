@@ -537,11 +537,12 @@ int fs_flush(struct fs *fs, uint64_t ino)
 
 /*
  * Every write touched the inode, so that its batch is one that was closed after the write was
- * done, and is written only after a persist of all that was written before it.
+ * done, and is written only after a persist of all that was written before it.  A hole is one when its
+ * blocks are free: no record says so.
  */
 int fs_fsync(struct fs *fs, uint64_t ino, bool datasync)
 {
-	struct inode *i;
+	struct inode *i, *holed = NULL;
 	uint64_t batch;
 	int r;
 
@@ -551,12 +552,21 @@ int fs_fsync(struct fs *fs, uint64_t ino, bool datasync)
 	i = ns_find(fs, ino);
 	batch = i ? i->batch : 0;
 	r = i ? take_wb_error(i) : -ESTALE;
+	if (!r && i->holes) {
+		holed = i;
+		holed->pins++;
+	}
 	pthread_mutex_unlock(&fs->lock);
 	if (r)
 		return r;
-	if (atomic_load(&fs->error) || vol_error(fs->vol))
-		return -EIO;
-	return log_wait(fs, batch) ? -EIO : 0;
+	if (atomic_load(&fs->error) || vol_error(fs->vol) || log_wait(fs, batch))
+		r = -EIO;
+	if (holed) {
+		if (!r)
+			r = drops_wait(fs, holed);
+		inode_unpin(fs, holed);
+	}
+	return r;
 }
 
 int fs_readdir(struct fs *fs, uint64_t ino, uint64_t from, bool plus, fs_dirent_fn fn, void *arg)

@@ -213,6 +213,8 @@ int fs_fallocate(struct fs *fs, uint64_t ino, int mode, uint64_t offset, uint64_
 	batch = i->batch;
 	pthread_mutex_unlock(&fs->lock);
 	pthread_rwlock_unlock(&i->io);
+	if (!r && (mode & FALLOC_FL_PUNCH_HOLE) && fs->options.sync)
+		r = drops_wait(fs, i);
 out:
 	inode_unpin(fs, i);
 	return r ? r : fs_end(fs, batch);
