@@ -454,8 +454,9 @@ static int finish(struct fs *fs)
 		pthread_mutex_unlock(&fs->lock);
 		r = log_commit(fs);
 	}
+	/* A freed drop may have been all that kept a deleted inode: that drops more. */
 	if (!r)
-		r = reclaim(fs);
+		r = drops_wait_all(fs);
 	if (!r && log_is_long(fs))
 		checkpoint(fs);
 	if (!r) {

@@ -287,8 +287,9 @@ static const char *const classics[] = {
 	"falloc /d/a 0 3m; write /d/a 1900k 400k; tick; punch /d/a 0 4m; write /d/a 1900k 400k",
 	/* pages and blocks go to another file */
 	"unlink /b; unlink /d/b; write /c 0 9000; fsync /c",
-	"truncate /b 0; tick; falloc /a 0 9000; append /a 5000",
+	"write /c 0 9000; unlink /b; unlink /d/b; tick; falloc /a 0 9000; append /a 5000",
 	"unlink /d/a; write /c 0 1300k; fdatasync /c",
+	"write /c 0 3m; truncate /c 100k; unlink /c",
 	/* from form to form */
 	"append /a 450; write /a 600 8; fsync /a; append /a 70000; append /a 1100k",
 	"append /b 70000; write /b 50 20; append /b 1100k; fdatasync /b; truncate /b 60",
