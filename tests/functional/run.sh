@@ -157,12 +157,12 @@ run_one() {
 	export ASAN_OPTIONS="log_path=$T/log/asan:${ASAN_OPTIONS-}" UBSAN_OPTIONS="print_stacktrace=1:${UBSAN_OPTIONS-}"
 	export TSAN_OPTIONS="log_path=$T/log/tsan:${TSAN_OPTIONS-}"
 
-	if ! unshare --mount --propagation private true 2>/dev/null; then
+	if ! unshare --mount --propagation slave true 2>/dev/null; then
 		echo "skipped: needs a mount namespace (unshare -m), a privilege of root"
 		rm -rf "$T"
 		return 77
 	fi
-	unshare --mount --propagation private bash -c "$inside" run.sh "$here/$TEST.sh" </dev/null &
+	unshare --mount --propagation slave bash -c "$inside" run.sh "$here/$TEST.sh" </dev/null &
 	pid=$!
 	(
 		sleep "$LIMIT" &
