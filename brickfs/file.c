@@ -207,7 +207,8 @@ static int write_inline(struct fs *fs, struct inode *i, const void *data, size_t
 	int r;
 
 	pthread_mutex_lock(&fs->lock);
-	if (end > i->length) {
+	r = file_touch(fs, i);		/* may fail, and a record never holds data beyond the size */
+	if (!r && end > i->length) {
 		uint8_t *grown = realloc(i->data, end);
 
 		if (!grown) {
@@ -219,10 +220,13 @@ static int write_inline(struct fs *fs, struct inode *i, const void *data, size_t
 		i->length = (uint32_t)end;
 		ns_account(fs, i);
 	}
-	memcpy(i->data + offset, data, size);
-	r = publish(fs, i, end);
-	if (i->prepared < i->size)
-		i->prepared = i->size;
+	if (!r) {
+		memcpy(i->data + offset, data, size);
+		if (i->size < end)
+			i->size = end;
+		if (i->prepared < i->size)
+			i->prepared = i->size;
+	}
 	pthread_mutex_unlock(&fs->lock);
 	return r;
 }
