@@ -346,6 +346,14 @@ void fmt_get_checkpoint_segment(const uint8_t *raw, uint32_t index, struct fmt_c
 	s->checksum = get64(raw + 24 * index + 16);
 }
 
+static bool sound_mode(uint32_t mode)
+{
+	if (mode & ~(uint32_t)(S_IFMT | 07777))
+		return false;
+	return S_ISREG(mode) || S_ISDIR(mode) || S_ISLNK(mode) || S_ISCHR(mode) || S_ISBLK(mode) || S_ISFIFO(mode) ||
+	       S_ISSOCK(mode);
+}
+
 static int get_inode(const uint8_t *buf, size_t size, struct fmt_inode *i)
 {
 	if (size < I_FIXED)
@@ -367,11 +375,13 @@ static int get_inode(const uint8_t *buf, size_t size, struct fmt_inode *i)
 	i->data = i->raw_ranges = NULL;
 	i->ranges = NULL;
 	i->run = 0;
-	if (!i->ino || i->size > FMT_FILE_BLOCKS << FMT_BLOCK_SHIFT || i->alloc_end > FMT_FILE_BLOCKS << FMT_BLOCK_SHIFT)
+	if (!i->ino || i->size > FMT_FILE_BLOCKS << FMT_BLOCK_SHIFT || i->alloc_end > FMT_FILE_BLOCKS << FMT_BLOCK_SHIFT ||
+	    !sound_mode(i->mode) || i->next_cookie > FMT_COOKIE_MAX)
 		return -EUCLEAN;
 	switch (i->form) {
 	case FMT_INLINE:
-		if (i->length > (S_ISLNK(i->mode) ? FMT_SYMLINK_MAX : FMT_INLINE_MAX) || i->length > size - I_FIXED)
+		if (i->length > (S_ISLNK(i->mode) ? FMT_SYMLINK_MAX : FMT_INLINE_MAX) || i->length > size - I_FIXED ||
+		    (S_ISREG(i->mode) && i->length > i->size))
 			return -EUCLEAN;
 		i->data = buf + I_FIXED;
 		return 0;
@@ -431,17 +441,19 @@ int fmt_get_record(const uint8_t *buf, size_t room, struct fmt_record *r, size_t
 		r->dentry.name_length = buf[45];
 		r->dentry.name = (const char *)buf + D_FIXED;
 		if (get_time(buf + 32, &r->dentry.time) || !r->dentry.dir || !r->dentry.ino ||
-		    r->dentry.cookie < FMT_COOKIE_FIRST || !r->dentry.name_length ||
+		    r->dentry.cookie < FMT_COOKIE_FIRST || r->dentry.cookie > FMT_COOKIE_MAX || !r->dentry.name_length ||
 		    r->dentry.name_length > size - D_FIXED || memchr(r->dentry.name, '/', r->dentry.name_length) ||
 		    memchr(r->dentry.name, 0, r->dentry.name_length))
 			return -EUCLEAN;
-		return 0;
+		return r->dentry.name_length <= 2 && !memcmp(r->dentry.name, "..", r->dentry.name_length) ? -EUCLEAN : 0;
 	case FMT_DENTRY_GONE:
 		if (size < FMT_DENTRY_GONE_SIZE)
 			return -EUCLEAN;
 		r->dentry_gone.dir = get64(buf + 8);
 		r->dentry_gone.cookie = get64(buf + 16);
-		return r->dentry_gone.dir ? get_time(buf + 24, &r->dentry_gone.time) : -EUCLEAN;
+		if (!r->dentry_gone.dir || r->dentry_gone.cookie < FMT_COOKIE_FIRST || r->dentry_gone.cookie > FMT_COOKIE_MAX)
+			return -EUCLEAN;
+		return get_time(buf + 24, &r->dentry_gone.time);
 	case FMT_XATTR:
 	case FMT_XATTR_GONE:
 		if (size < X_FIXED)
@@ -449,7 +461,7 @@ int fmt_get_record(const uint8_t *buf, size_t room, struct fmt_record *r, size_t
 		r->xattr.ino = get64(buf + 8);
 		r->xattr.length = get32(buf + 28);
 		if (get_time(buf + 16, &r->xattr.time) || !r->xattr.ino || !get32(buf + 32) || get32(buf + 32) > 255 ||
-		    (uint64_t)get32(buf + 32) + r->xattr.length > size - X_FIXED)
+		    r->xattr.length > FMT_XATTR_MAX || (uint64_t)get32(buf + 32) + r->xattr.length > size - X_FIXED)
 			return -EUCLEAN;
 		r->xattr.name_length = (uint8_t)get32(buf + 32);
 		r->xattr.name = (const char *)buf + X_FIXED;
@@ -459,7 +471,8 @@ int fmt_get_record(const uint8_t *buf, size_t room, struct fmt_record *r, size_t
 		if (size < FMT_MARKS_SIZE)
 			return -EUCLEAN;
 		for (int i = 0; i < FMT_MARKS_COUNT; i++)
-			r->marks.mark[i] = get64(buf + 8 + 8 * i);
+			if ((r->marks.mark[i] = get64(buf + 8 + 8 * i)) > FMT_MARK_MAX)
+				return -EUCLEAN;
 		return 0;
 	case FMT_CHECKPOINT_DONE:
 		if (size < C_FIXED)

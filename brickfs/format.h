@@ -133,7 +133,10 @@ enum fmt_form { FMT_INLINE = 0, FMT_RUN = 1, FMT_RANGES = 2 };
 #define FMT_RUN_PAGES_MAX 256		/* 1 MiB: beyond, a file has blocks of its own */
 #define FMT_RANGES_MAX 4096
 #define FMT_FILE_BLOCKS (1ull << 32)	/* 8 PiB */
+#define FMT_XATTR_MAX 65536		/* bytes of a value */
 #define FMT_COOKIE_FIRST 3		/* 1 and 2 are "." and ".." */
+#define FMT_COOKIE_MAX (1ull << 62)	/* they are positions of a directory: off_t */
+#define FMT_MARK_MAX (2 * FMT_NUMBER_MAX)	/* marks are raised ahead of what is used */
 
 struct fmt_range {
 	uint32_t fblock;		/* first file block */

@@ -74,6 +74,7 @@ struct inode {
 	bool dirty;
 	bool gone;			/* deleted: its record's removal is in the log */
 	bool known;			/* replay: a record was seen */
+	bool reached;			/* replay, directories: the root leads to it */
 	int wb_error;			/* of a background write, told once by flush or fsync */
 	uint64_t batch;			/* the last batch that holds (or will hold) a change of it */
 	uint64_t recorded_blocks;	/* of its record, for compare() */

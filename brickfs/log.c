@@ -244,6 +244,8 @@ int log_alloc_segment(struct fs *fs, uint64_t *number)
 	pthread_mutex_lock(&fs->lock);
 	next = fs->next[FMT_MARK_LOG]++;
 	pthread_mutex_unlock(&fs->lock);
+	if (next >= FMT_NUMBER_MAX)
+		return -ENOSPC;
 	addr = fmt_addr(FMT_LOG, next);
 	r = vol_alloc(fs->vol, &addr, 1);
 	if (!r)

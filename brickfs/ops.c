@@ -475,7 +475,8 @@ int fs_readlink(struct fs *fs, uint64_t ino, char *buffer, size_t size)
 	if (i) {
 		r = !S_ISLNK(i->mode) ? -EINVAL : i->length >= size ? -ENAMETOOLONG : 0;
 		if (!r) {
-			memcpy(buffer, i->data, i->length);
+			if (i->length)
+				memcpy(buffer, i->data, i->length);
 			buffer[i->length] = 0;
 		}
 	}

@@ -183,6 +183,8 @@ static int apply_inode(struct fs *fs, const struct fmt_inode *r)
 {
 	struct inode *i = get(fs, r->ino);
 
+	if (i && (i->gone || (i->known && (i->mode ^ r->mode) & S_IFMT)))
+		return -EUCLEAN;	/* numbers are never used twice, and types do not change */
 	if (!i || (S_ISDIR(r->mode) && ns_make_dir(i)))
 		return -ENOMEM;
 	i->known = true;
@@ -263,6 +265,8 @@ static int apply(struct fs *fs, const struct fmt_record *r, bool head)
 		if (i) {
 			i->gone = true;
 			i->known = false;
+			while (i->xattrs)
+				ns_drop_xattr(fs, i, i->xattrs);
 		}
 		return 0;
 	case FMT_DENTRY:
@@ -504,20 +508,99 @@ static void name_entries(struct fs *fs, struct inode *dir)
 	}
 }
 
+/*
+ * What the root leads to.  A directory has one name: a second one is dropped, so that the tree has no circle; and
+ * directories that name each other, without the root, are told.
+ */
+static int reach(struct fs *fs)
+{
+	struct inode **queue = malloc((fs->inode_count + 1) * sizeof(*queue));
+	size_t head = 0, tail = 0;
+
+	if (!queue)
+		return -ENOMEM;
+	fs->root->reached = true;
+	queue[tail++] = fs->root;
+	while (head < tail) {
+		struct inode *dir = queue[head++];
+
+		for (uint32_t k = 0; k < dir->dir->used; k++) {
+			struct dentry *d = dir->dir->slot[k].dentry;
+			uint64_t cookie = dir->dir->slot[k].cookie;
+
+			if (!d || !S_ISDIR(d->inode->mode))
+				continue;
+			if (d->inode->reached) {
+				fs_damage(fs, "dir-links", "directory %" PRIu64 " has another name, '%s' in directory %" PRIu64,
+					  d->inode->ino, d->name, dir->ino);
+				d->inode->references--;
+				ns_remove_dentry(fs, d);
+				k = ns_slot_after(dir->dir, cookie) - 1;	/* the slots may have moved */
+				continue;
+			}
+			d->inode->reached = true;
+			d->inode->dir->parent = dir;
+			queue[tail++] = d->inode;
+		}
+		if (fs->options.progress && !(head % 1024))
+			fs->options.progress(fs->options.progress_arg, "directories", head, fs->inode_count);
+	}
+	free(queue);
+	return 0;
+}
+
+/* Only regular files have storage, and a symbolic link its target in its record. */
+static void settle_data(struct fs *fs, struct inode *i)
+{
+	if (S_ISREG(i->mode))
+		return;
+	if (!S_ISLNK(i->mode) && (i->form != FMT_INLINE || i->length))
+		fs_damage(fs, "data-odd", "inode %" PRIu64 " of type %o has data", i->ino, i->mode & S_IFMT);
+	else if (S_ISLNK(i->mode) && (i->form != FMT_INLINE || i->length != i->size || !i->length || memchr(i->data, 0, i->length)))
+		fs_damage(fs, "symlink-odd", "symbolic link %" PRIu64 " has no sound target", i->ino);
+	else
+		return;
+	ns_set_form(fs, i, FMT_INLINE);
+	i->size = 0;
+}
+
+/* Numbers are taken only below marks that are durable. */
+static void settle_numbers(struct fs *fs, struct inode *i)
+{
+	bool low = i->ino >= fs->next[FMT_MARK_INO];
+
+	if (i->form == FMT_RUN)
+		low |= fmt_number(i->run) >= fs->next[FMT_MARK_PACKED];
+	for (uint32_t k = 0; i->form == FMT_RANGES && k < i->length; k++)
+		low |= fmt_number(i->ranges[k].base) + i->ranges[k].count > fs->next[FMT_MARK_FILE];
+	if (low)
+		fs_damage(fs, "marks-low", "inode %" PRIu64 " has a number, pages or blocks from beyond the log's marks", i->ino);
+}
+
 static void settle_inode(struct fs *fs, struct inode *i)
 {
 	uint64_t links = i->references, end = i->size > i->alloc_end ? i->size : i->alloc_end;
 
 	i->references = 0;
 	i->prepared = i->size;
+	settle_data(fs, i);
+	settle_numbers(fs, i);
 	if (i->form == FMT_RUN)
 		i->dirty_end = (uint64_t)i->length << FMT_PAGE_SHIFT;
 	else if (i->form == FMT_RANGES)
 		i->dirty_end = (end + FMT_BLOCK - 1) & ~(FMT_BLOCK - 1);
+	if (i->dir && !S_ISDIR(i->mode)) {
+		fs_damage(fs, "entry-no-dir", "inode %" PRIu64 " had entries and is no directory", i->ino);
+		free(i->dir->slot);
+		free(i->dir);
+		i->dir = NULL;
+	}
 	if (i == fs->root)
 		links = 1;
 	if (i->dir && links > 1)
 		fs_damage(fs, "dir-links", "directory %" PRIu64 " has %" PRIu64 " names", i->ino, links);
+	if (i->dir && links && !i->reached)
+		fs_damage(fs, "dir-loop", "directory %" PRIu64 " is not reached from the root", i->ino);
 	if (links == i->nlink)
 		return;
 	if (!links)
@@ -532,9 +615,10 @@ static void settle_inode(struct fs *fs, struct inode *i)
 static int settle(struct fs *fs)
 {
 	struct inode *i, *next;
+	int r;
 
 	fs->root = ns_find(fs, FS_ROOT_INO);
-	if (!fs->root || !fs->root->known || !fs->root->dir) {
+	if (!fs->root || !fs->root->known || !S_ISDIR(fs->root->mode)) {
 		fs_damage(fs, "no-root", "the root directory is lost");
 		return fs_set_error(-EUCLEAN, "the root directory is lost");
 	}
@@ -542,16 +626,20 @@ static int settle(struct fs *fs)
 	for (i = fs->all.next; i != &fs->all; i = i->next)
 		if (i->dir)
 			name_entries(fs, i);
+	r = reach(fs);
+	if (r)
+		return r;
 	for (i = fs->all.next; i != &fs->all; i = next) {
 		next = i->next;
 		if (i->known) {
 			settle_inode(fs, i);
 			continue;
 		}
-		if (!i->gone && i->xattrs)
+		if (i->xattrs)
 			fs_damage(fs, "xattr-nowhere", "inode %" PRIu64 " has extended attributes and is not there", i->ino);
 		ns_free_inode(fs, i);
 	}
+	fs->root->dir->parent = fs->root;
 	return 0;
 }
 
