@@ -29,6 +29,7 @@ static struct {
 	const char *run, *live;
 	uint64_t event, drop;
 	bool verbose, thorough, shrink;
+	bool forget;			/* mutation: bricks do not settle what a dead client left */
 } opt = {.modes = 0, .seed = 1, .count = UINT64_MAX, .shards = 1, .event = UINT64_MAX, .shrink = true};
 
 static struct timespec began;
@@ -122,6 +123,8 @@ static char *run_crashing(const struct scenario *s, struct world *w)
 	struct explore x;
 	char *why;
 
+	if (opt.forget)
+		sim_forget_settle(w->sim, true);
 	world_record(w);
 	if (opt.drop)
 		sim_drop_persist(w->sim, opt.drop);
@@ -410,7 +413,7 @@ static int random_ones(double until)
 	return failures;
 }
 
-/* Drops each persist of a workload in turn: the violations must be found. */
+/* Drops each persist of a workload in turn, and lets bricks forget to settle: the violations must be found. */
 static int teeth(double until)
 {
 	static const char *const texts[] = {
@@ -465,6 +468,20 @@ static int teeth(double until)
 		}
 		dropped += here;
 	}
+	{
+		struct scenario s = {.crash = true, .bricks = 1, .start = 1, .blocks = 32, .seed = opt.seed, .until = until};
+		char *why, *bad_step;
+
+		if (workload_parse(&s.steps, workload_classic(0), &bad_step))
+			abort();
+		opt.forget = true;
+		why = run_scenario(&s);
+		opt.forget = false;
+		workload_free(&s.steps);
+		printf("teeth: what a dead client left is not settled: %s\n", why ? "noticed" : "not noticed");
+		bad += !why;
+		free(why);
+	}
 	printf("teeth: %u persists dropped, one at a time; %u were noticed\n", dropped, found);
 	if (2 * found < dropped || !found) {
 		printf("VIOLATION: the suite does not notice most dropped persists\n");
@@ -477,7 +494,7 @@ static void usage(FILE *out)
 {
 	fputs("usage: crash [--mode live|classic|short|random|teeth[,...]] [--minutes N | --seconds N] [--count N] [--seed N]\n"
 	      "             [--shard I/N] [--bricks N] [--blocks N] [--thorough] [--verbose] [--no-shrink]\n"
-	      "       crash --live 'STEPS' | --run 'STEPS' [--event N] [--drop-persist N] [--start N] ...\n"
+	      "       crash --live 'STEPS' | --run 'STEPS' [--event N] [--start N] [--drop-persist N] [--forget-settle] ...\n"
 	      "Without --minutes, --seconds or --count: 60 seconds. tests/crash/README.md tells more.\n", out);
 }
 
@@ -500,13 +517,13 @@ static bool parse_modes(char *text)
 static bool parse_options(int argc, char **argv)
 {
 	enum { O_MODE = 256, O_MINUTES, O_SECONDS, O_COUNT, O_SEED, O_SHARD, O_BRICKS, O_BLOCKS, O_START, O_THOROUGH, O_VERBOSE,
-	       O_NO_SHRINK, O_LIVE, O_RUN, O_EVENT, O_DROP, O_HELP };
+	       O_NO_SHRINK, O_FORGET, O_LIVE, O_RUN, O_EVENT, O_DROP, O_HELP };
 	static const struct option longs[] = {
 		{"mode", 1, NULL, O_MODE}, {"minutes", 1, NULL, O_MINUTES}, {"seconds", 1, NULL, O_SECONDS},
 		{"count", 1, NULL, O_COUNT}, {"seed", 1, NULL, O_SEED}, {"shard", 1, NULL, O_SHARD},
 		{"bricks", 1, NULL, O_BRICKS}, {"blocks", 1, NULL, O_BLOCKS}, {"start", 1, NULL, O_START},
 		{"thorough", 0, NULL, O_THOROUGH}, {"verbose", 0, NULL, O_VERBOSE}, {"no-shrink", 0, NULL, O_NO_SHRINK},
-		{"live", 1, NULL, O_LIVE}, {"run", 1, NULL, O_RUN}, {"replay", 1, NULL, O_RUN}, {"event", 1, NULL, O_EVENT},
+		{"forget-settle", 0, NULL, O_FORGET}, {"live", 1, NULL, O_LIVE}, {"run", 1, NULL, O_RUN}, {"replay", 1, NULL, O_RUN}, {"event", 1, NULL, O_EVENT},
 		{"drop-persist", 1, NULL, O_DROP}, {"help", 0, NULL, O_HELP}, {NULL, 0, NULL, 0},
 	};
 	int o;
@@ -552,6 +569,9 @@ static bool parse_options(int argc, char **argv)
 			break;
 		case O_NO_SHRINK:
 			opt.shrink = false;
+			break;
+		case O_FORGET:
+			opt.forget = true;
 			break;
 		case O_LIVE:
 			opt.live = optarg;
