@@ -242,10 +242,16 @@ static int commit_record(struct fs *fs, struct writer *w, uint64_t s0)
 	return number ? log_wait(fs, number) : -ENOMEM;
 }
 
-int checkpoint(struct fs *fs)
+/* One that has no room is not begun: each takes a head segment, which only one that succeeds gives back. */
+static bool fits(struct fs *fs, uint64_t s0)
+{
+	return vol_free_blocks(fs->vol) + !!fs->log.ahead >= log_checkpoint_blocks(fs->live) + !s0;
+}
+
+int checkpoint_from(struct fs *fs, uint64_t s0)
 {
 	struct writer w = { .fs = fs, .batch = 1 };
-	uint64_t s0 = 0, *ckpt = NULL, *old = NULL;
+	uint64_t *ckpt = NULL, *old = NULL;
 	uint32_t old_count = 0, k;
 	bool counts = false;
 	int r = fs_writable(fs);
@@ -254,7 +260,7 @@ int checkpoint(struct fs *fs)
 		return r;
 	pthread_mutex_lock(&fs->ckpt_lock);
 	w.segment = calloc(1, FMT_BLOCK);
-	r = w.segment ? begin_fresh(fs, &s0) : -ENOMEM;
+	r = !w.segment ? -ENOMEM : !fits(fs, s0) ? -ENOSPC : s0 ? 0 : begin_fresh(fs, &s0);
 	if (!r)
 		r = walk(&w);
 	ckpt = malloc((w.count + 1) * sizeof(*ckpt));
@@ -302,4 +308,9 @@ int checkpoint(struct fs *fs)
 	free(w.buf);
 	free(w.segment);
 	return r;
+}
+
+int checkpoint(struct fs *fs)
+{
+	return checkpoint_from(fs, 0);
 }

@@ -108,7 +108,8 @@ static void relatime(struct fs *fs, struct inode *i)
 {
 	struct timespec now;
 
-	if (fs->options.noatime || fs_writable(fs))
+	/* Reading is not admitted as a change is: it does not take what the log needs. */
+	if (fs->options.noatime || fs_writable(fs) || log_is_tight(fs) || log_behind(fs) > 1)
 		return;
 	fs_now(&now);
 	if (i->atime.tv_sec > i->mtime.tv_sec && i->atime.tv_sec > i->ctime.tv_sec && now.tv_sec - i->atime.tv_sec < DAY)

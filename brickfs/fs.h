@@ -138,7 +138,8 @@ struct log {
 	uint32_t head_count, head_room;
 	uint64_t *ckpt;			/* segments of the checkpoint */
 	uint32_t ckpt_count;
-	uint64_t last_segment, last_end;/* where the log that was replayed ends */
+	uint64_t last_segment, last_end;/* where the log that was replayed ends, but for what is idle */
+	uint32_t idle;			/* of heads, those at the end that hold nothing but marks: freed when a new one is begun */
 	uint64_t fresh;			/* the segment that the last fresh batch began */
 };
 
@@ -260,6 +261,9 @@ int marks_put(struct fs *fs, bool exact);
 int fs_end(struct fs *fs, uint64_t batch);	/* after an operation: with -o sync, waits for its batch */
 uint64_t log_checkpoint_blocks(uint64_t live);	/* segments that a checkpoint of so many bytes takes */
 bool log_is_long(struct fs *fs);		/* under fs->lock: a checkpoint is due */
+bool log_is_tight(struct fs *fs);		/* no more blocks are free than the log's reserve */
+uint64_t log_behind(const struct fs *fs);	/* under fs->lock: closed batches that are not durable */
+int log_catch_up(struct fs *fs, uint64_t batches);	/* waits until so many are at most; not under fs->lock */
 
 /* Numbers that are never used twice.  Waits for a commit if it must; not under fs->lock. */
 int marks_take(struct fs *fs, enum fmt_mark mark, uint64_t count, uint64_t *first);
@@ -312,6 +316,7 @@ void inode_put(struct fs *fs, struct inode *inode);
 
 /* ---- checkpoint.c */
 int checkpoint(struct fs *fs);
+int checkpoint_from(struct fs *fs, uint64_t s0);	/* the same behind the head segment s0, which was just begun */
 
 /* ---- background.c */
 void *worker_thread(void *arg);

@@ -370,7 +370,8 @@ int log_commit(struct fs *fs)
 		pthread_cond_signal(&fs->worker_wake);
 	pthread_mutex_unlock(&fs->lock);
 	batch_free(rest);
-	if (!r && log->segment)
+	/* Not with a block that a checkpoint needs: it is what makes room for the log. */
+	if (!r && log->segment && vol_free_blocks(fs->vol) > log_checkpoint_blocks(fs->live))
 		ahead(fs);
 	pthread_mutex_unlock(&fs->commit_lock);
 	return r;
@@ -381,6 +382,11 @@ void log_kick(struct fs *fs)
 	fs->log.wanted = fs->log.open ? fs->log.open->number : fs->log.next_batch - 1;
 	if (fs->threads)
 		pthread_cond_signal(&fs->log.work);
+}
+
+uint64_t log_behind(const struct fs *fs)
+{
+	return (fs->log.open ? fs->log.open->number : fs->log.next_batch) - 1 - fs->log.durable;
 }
 
 int log_wait(struct fs *fs, uint64_t number)
@@ -417,6 +423,17 @@ int log_wait(struct fs *fs, uint64_t number)
 	return r;
 }
 
+int log_catch_up(struct fs *fs, uint64_t batches)
+{
+	uint64_t behind, number;
+
+	pthread_mutex_lock(&fs->lock);
+	behind = log_behind(fs);
+	number = fs->log.durable + behind - batches;
+	pthread_mutex_unlock(&fs->lock);
+	return behind > batches ? log_wait(fs, number) : 0;
+}
+
 void *log_thread(void *arg)
 {
 	struct fs *fs = arg;
@@ -451,9 +468,14 @@ uint64_t log_checkpoint_blocks(uint64_t live)
 	return (live + SEGMENT_USABLE - 1) / SEGMENT_USABLE;
 }
 
+bool log_is_tight(struct fs *fs)
+{
+	return vol_free_blocks(fs->vol) <= log_checkpoint_blocks(fs->live) + 2;
+}
+
 bool log_is_long(struct fs *fs)
 {
-	uint32_t base = 4 + 2 * (uint32_t)log_checkpoint_blocks(fs->live);
+	uint32_t base = log_is_tight(fs) ? 1 : 4 + 2 * (uint32_t)log_checkpoint_blocks(fs->live);
 
 	return fs->log.head_count > (base > fs->ckpt_at ? base : fs->ckpt_at);
 }

@@ -289,10 +289,39 @@ static int read_all(struct fs *fs, uint64_t **leaks, size_t *leak_count)
 	return r;
 }
 
+/* Under fs->lock. */
+static void delete_orphans(struct fs *fs)
+{
+	struct inode *i, *next;
+
+	for (i = fs->all.next; i != &fs->all; i = next) {
+		next = i->next;
+		inode_put(fs, i);
+		log_trim(fs);
+	}
+}
+
+/* What the first segment of this mount stands in the place of: at this index of the heads. */
+static int free_idle(struct fs *fs, uint32_t at)
+{
+	struct log *log = &fs->log;
+	int r = 0;
+
+	for (; !r && log->idle; log->idle--) {
+		uint64_t addr = fmt_addr(FMT_LOG, log->heads[at]);
+
+		r = vol_release(fs->vol, &addr, 1);
+		log->head_count--;
+		memmove(log->heads + at, log->heads + at + 1, (log->head_count - at) * sizeof(*log->heads));
+	}
+	return r;
+}
+
 /* From here on the filesystem is ours: epoch, leaks, the first segment, what was deleted while open. */
 static int take_over(struct fs *fs, uint64_t epoch, const uint64_t *leaks, size_t leak_count)
 {
-	struct inode *i, *next;
+	uint32_t idle = fs->log.head_count - fs->log.idle;
+	bool tight;
 	int r;
 
 	fs->super.epoch = fs->info.epoch = epoch + 1;
@@ -314,20 +343,33 @@ static int take_over(struct fs *fs, uint64_t epoch, const uint64_t *leaks, size_
 		if (r)
 			return fs_set_error(r, "cannot free leaked blocks: %s", vol_text(fs->vol));
 	}
+	/*
+	 * Near a full volume a checkpoint comes before all else, behind a segment that is idle until then: the next
+	 * mount needs no more room than this one, whatever becomes of this one.
+	 */
+	tight = vol_free_blocks(fs->vol) <= log_checkpoint_blocks(fs->live) + 4;
 	pthread_mutex_lock(&fs->lock);
 	r = marks_put(fs, false);
-	for (i = fs->all.next; !r && i != &fs->all; i = next) {
-		next = i->next;
-		inode_put(fs, i);
-		log_trim(fs);
-	}
+	if (!r)
+		fs->log.open->fresh = true;
+	if (!r && !tight)
+		delete_orphans(fs);
 	pthread_mutex_unlock(&fs->lock);
 	if (!r)
 		r = log_commit(fs);
 	if (!r)
+		r = free_idle(fs, idle);
+	if (!r && tight) {
+		checkpoint_from(fs, fs->log.fresh);	/* if it cannot, the log stays long */
+		pthread_mutex_lock(&fs->lock);
+		delete_orphans(fs);
+		pthread_mutex_unlock(&fs->lock);
+		r = log_commit(fs);
+	}
+	if (!r)
 		r = reclaim(fs);
 	if (!r && log_is_long(fs))
-		checkpoint(fs);		/* if it cannot, the log stays long */
+		checkpoint(fs);
 	if (r)
 		fs_set_error(r, "cannot begin the log of this mount: %s: %s", strerror(-r), vol_text(fs->vol));
 	return r;

@@ -31,6 +31,7 @@ struct replay {
 	struct fmt_checkpoint_segment *ckpt;
 	uint32_t ckpt_count;
 	uint64_t records;
+	bool busy;			/* a record was applied that is not of marks */
 };
 
 static int load(struct replay *rp, uint64_t number, size_t length)
@@ -138,6 +139,13 @@ static int note_checkpoint(struct replay *rp, const struct fmt_checkpoint *c, ui
 	return 0;
 }
 
+static void raise_marks(struct fs *fs, const struct fmt_marks *m)
+{
+	for (int k = 0; k < FMT_MARKS_COUNT; k++)
+		if (fs->next[k] < m->mark[k])
+			fs->next[k] = m->mark[k];
+}
+
 /* The newest checkpoint that was committed: the last record of its kind in any head segment. */
 static int find_checkpoint(struct replay *rp)
 {
@@ -163,6 +171,9 @@ static int find_checkpoint(struct replay *rp)
 				if (record.type == FMT_CHECKPOINT_DONE &&
 				    (r = note_checkpoint(rp, &record.checkpoint, number)))
 					return r;
+				/* Also of a segment that another one has taken the place of: numbers are not used twice. */
+				if (record.type == FMT_MARKS)
+					raise_marks(rp->fs, &record.marks);
 				at += size;
 			}
 		}
@@ -297,9 +308,7 @@ static int apply(struct fs *fs, const struct fmt_record *r, bool head)
 			i->ctime = r->xattr.time;
 		return 0;
 	case FMT_MARKS:
-		for (int k = 0; k < FMT_MARKS_COUNT; k++)
-			if (fs->next[k] < r->marks.mark[k])
-				fs->next[k] = r->marks.mark[k];
+		raise_marks(fs, &r->marks);
 		return 0;
 	case FMT_CHECKPOINT_DONE:
 		return 0;
@@ -328,6 +337,7 @@ static int apply_batch(struct replay *rp, uint64_t segment, uint64_t offset, con
 		if (r)
 			return r;
 		rp->records++;
+		rp->busy |= record.type != FMT_MARKS;
 		at += size;
 	}
 	return 0;
@@ -417,7 +427,7 @@ static int replay_head(struct replay *rp)
 {
 	struct fs *fs = rp->fs;
 	struct segment *s = find_segment(rp, rp->s0);
-	uint64_t expected, offset = 0;
+	uint64_t expected, offset = 0, next_batch = 0;
 	struct fmt_batch b;
 	int r;
 
@@ -435,11 +445,19 @@ static int replay_head(struct replay *rp)
 			r = load(rp, s->number, FMT_BLOCK);
 		if (r)
 			return r;
+		rp->busy = s->number == rp->s0;
 		for (offset = FMT_SEGMENT_HEADER; offset < end && batch_at(rp, s, offset, expected, &b);
 		     offset += fmt_batch_size(b.length), expected++) {
 			r = apply_batch(rp, s->number, offset, &b, true);
 			if (r)
 				return r;
+		}
+		fs->log.idle++;
+		if (rp->busy) {
+			fs->log.idle = 0;
+			fs->log.last_segment = s->number;
+			fs->log.last_end = offset;
+			next_batch = expected;
 		}
 		if (!s->next)
 			break;
@@ -463,10 +481,9 @@ static int replay_head(struct replay *rp)
 		fs_damage(fs, "log-short", "the log ends in segment %" PRIu64 " at byte %" PRIu64
 			  ", but the superblock says segment %" PRIu64 ", byte %" PRIu64,
 			  s->number, offset, fs->super.end_segment, fs->super.end_offset);
-	fs->log.last_segment = s->number;
-	fs->log.last_end = offset;
-	fs->log.next_batch = expected;
-	fs->log.durable = expected - 1;
+	/* Mounts that changed nothing: this one's segment goes where theirs stand, so that crashes in a row take no room. */
+	fs->log.next_batch = next_batch;
+	fs->log.durable = next_batch - 1;
 	return check_behind(rp, s, expected);
 }
 
@@ -648,6 +665,8 @@ int replay(struct fs *fs)
 	struct replay rp = { .fs = fs };
 	int r;
 
+	for (int k = 0; k < FMT_MARKS_COUNT; k++)
+		fs->next[k] = 1;
 	rp.buf = malloc(FMT_BLOCK);
 	r = rp.buf ? read_headers(&rp) : -ENOMEM;
 	if (!r) {
@@ -658,8 +677,6 @@ int replay(struct fs *fs)
 		fs_damage(fs, "no-checkpoint", "no committed checkpoint is in the log (%zu segments)", rp.count);
 		r = fs_set_error(-EUCLEAN, "the metadata log is lost: no committed checkpoint in %zu segments", rp.count);
 	}
-	for (int k = 0; k < FMT_MARKS_COUNT; k++)
-		fs->next[k] = 1;
 	if (!r)
 		r = replay_checkpoint(&rp);
 	if (!r)

@@ -71,13 +71,18 @@ int room_alloc_blocks(struct fs *fs, const uint64_t *addrs, size_t n)
 	return r;
 }
 
+/* Batches that may wait to be written: the log takes blocks for what was admitted only then. */
+#define BEHIND_MAX 2
+
 int room_admit(struct fs *fs, size_t bytes, bool shrinks)
 {
 	for (int step = 0;;) {
 		uint64_t unused, need, tight;
 		bool heads;
-		int r;
+		int r = log_catch_up(fs, log_is_tight(fs) ? 0 : BEHIND_MAX);
 
+		if (r)
+			return -EROFS;
 		pthread_mutex_lock(&fs->lock);
 		unused = vol_free_blocks(fs->vol);
 		need = log_checkpoint_blocks(fs->live + bytes) + 2;

@@ -93,6 +93,17 @@ static int set_size(struct fs *fs, uint64_t ino, uint64_t size)
 	return fs_setattr(fs, ino, &st, FS_SET_SIZE, &st);
 }
 
+static void check_clean(struct sim *sim)
+{
+	struct fs_check_result result;
+	struct fs *fs;
+
+	ck_assert_int_eq(try_mount(sim, true, true, &fs), 0);
+	ck_assert_int_eq(fs_check(fs, &result), 0);
+	ck_assert_uint_eq(result.problems - result.repairable, 0);
+	fs_unmount(fs);
+}
+
 /* ---- the volume */
 
 static struct volume *the_volume;	/* of the backend's hook */
@@ -183,6 +194,158 @@ START_TEST(test_waiters_of_a_failed_commit)
 }
 END_TEST
 
+/* ---- the log's own space */
+
+/* Data until nothing fits; the name of the file it is in is "big". */
+static void fill_up(struct fs *fs)
+{
+	uint64_t ino = make_file(fs, "big"), at = 0;
+	int64_t n;
+
+	while ((n = fill_with(fs, ino, 'x', FMT_BLOCK, at)) > 0)
+		at += (uint64_t)n;
+	ck_assert_int_eq(n, -ENOSPC);
+}
+
+/* A full volume can be mounted after any number of crashes, and a file be removed. */
+START_TEST(test_crashes_in_a_row_when_full)
+{
+	struct sim *sim = make_sim(32);
+	struct fs *fs = mount_sim(sim, true);
+	struct fs_info info;
+
+	fill_up(fs);
+	ck_assert_int_eq(fs_fsync(fs, FS_ROOT_INO, false), 0);
+	for (unsigned k = 0; k < 30; k++) {
+		int r;
+
+		fs_get_info(fs, &info);
+		fs_abandon(fs);
+		r = try_mount(sim, true, false, &fs);
+		ck_assert_msg(!r, "mount %u: %s (%lu blocks were free, reserve %lu)", k, fs_error_text(),
+			      (unsigned long)info.free, (unsigned long)info.reserve);
+	}
+	ck_assert_int_eq(fs_unlink(fs, FS_ROOT_INO, "big"), 0);
+	ck_assert_int_eq(fs_tick(fs), 0);
+	ck_assert_int_eq(fs_unmount(fs), 0);
+	ck_assert_str_eq(told, "");
+	check_clean(sim);
+	sim_delete(sim);
+}
+END_TEST
+
+/* The same with each crash at any event of the mount before, its checkpoint and its frees included. */
+START_TEST(test_crashes_inside_mounts_when_full)
+{
+	for (unsigned seed = 1; seed <= 20; seed++) {
+		struct sim *sim = make_sim(32), *image;
+		struct fs *fs = mount_sim(sim, true);
+		unsigned random = seed;
+
+		fill_up(fs);
+		ck_assert_int_eq(fs_fsync(fs, FS_ROOT_INO, false), 0);
+		fs_abandon(fs);
+		for (unsigned k = 0; k < 25; k++) {
+			uint64_t events;
+			int r;
+
+			sim_record(sim, true);
+			r = try_mount(sim, true, false, &fs);
+			ck_assert_msg(!r, "seed %u, mount %u: %s", seed, k, fs_error_text());
+			events = sim_events(sim);
+			image = sim_image(sim, rand_r(&random) % (events + 1), SIM_POWER_CUT, NULL);
+			fs_abandon(fs);
+			sim_delete(sim);
+			sim = image;
+		}
+		fs = mount_sim(sim, true);
+		ck_assert_int_eq(fs_unlink(fs, FS_ROOT_INO, "big"), 0);
+		ck_assert_int_eq(fs_tick(fs), 0);
+		ck_assert_int_eq(fs_unmount(fs), 0);
+		ck_assert_str_eq(told, "");
+		check_clean(sim);
+		sim_delete(sim);
+	}
+}
+END_TEST
+
+/* Reading (access times) on a full volume does not use up what the log needs; all can be removed after it. */
+START_TEST(test_reading_when_full)
+{
+	enum { FILES = 12000 };
+	struct sim *sim = make_sim(40);
+	struct fs *fs = mount_sim(sim, true);
+	char name[32], data[512];
+	unsigned made = 0;
+	struct stat st;
+
+	for (; made < FILES; made++) {
+		snprintf(name, sizeof(name), "f%u", made);
+		if (fs_mknod(fs, FS_ROOT_INO, name, S_IFREG | 0644, 0, &cred, &st))
+			break;
+		fs_forget(fs, st.st_ino, 1);
+		memset(&st, 0, sizeof(st));
+		st.st_ino = look_up(fs, name);
+		ck_assert_int_eq(fill_with(fs, st.st_ino, 'i', sizeof(data), 0), sizeof(data));
+		fs_setattr(fs, st.st_ino, &st, FS_SET_ATIME, &st);
+		fs_forget(fs, st.st_ino, 1);
+		if (made % 500 == 0)
+			ck_assert_int_eq(fs_tick(fs), 0);
+	}
+	fill_up(fs);
+	for (unsigned round = 0; round < 5; round++) {
+		for (unsigned k = 0; k < made; k++) {
+			snprintf(name, sizeof(name), "f%u", k);
+			ck_assert_int_eq(fs_lookup(fs, FS_ROOT_INO, name, &st), 0);
+			ck_assert_int_eq(fs_read(fs, st.st_ino, data, sizeof(data), 0), sizeof(data));
+			fs_forget(fs, st.st_ino, 1);
+			if (k % 1000 == 0)
+				ck_assert_int_eq(fs_tick(fs), 0);
+		}
+		/* As a day later: the next reads count again. */
+		pthread_mutex_lock(&fs->lock);
+		for (struct inode *i = fs->all.next; i != &fs->all; i = i->next)
+			i->atime.tv_sec = 0;
+		pthread_mutex_unlock(&fs->lock);
+	}
+	for (unsigned k = 0; k < made; k++) {
+		int r;
+
+		snprintf(name, sizeof(name), "f%u", k);
+		r = fs_unlink(fs, FS_ROOT_INO, name);
+		ck_assert_msg(!r, "unlink %u of %u: %s", k, made, strerror(-r));
+		if (k % 100 == 0)
+			ck_assert_int_eq(fs_tick(fs), 0);
+	}
+	ck_assert_int_eq(fs_unmount(fs), 0);
+	check_clean(sim);
+	sim_delete(sim);
+}
+END_TEST
+
+/* A burst of changes is not acknowledged faster than the log can take it: it waits, and the log never fills the volume. */
+START_TEST(test_burst)
+{
+	struct sim *sim = make_sim(24);
+	struct fs *fs = mount_sim(sim, false);
+	uint64_t ino = make_file(fs, "f");
+	char *value = calloc(1, 60000);
+
+	for (unsigned k = 0; k < 4000; k++) {
+		int r;
+
+		memcpy(value, &k, sizeof(k));
+		r = fs_setxattr(fs, ino, "user.x", value, 60000, 0);
+		ck_assert_msg(!r, "change %u: %s", k, strerror(-r));
+	}
+	ck_assert_int_eq(fs_fsync(fs, ino, false), 0);
+	free(value);
+	ck_assert_int_eq(fs_unmount(fs), 0);
+	check_clean(sim);
+	sim_delete(sim);
+}
+END_TEST
+
 /* ---- holes */
 
 /* A hole that was punched and fsynced is a hole after a crash: its blocks are not there again with what they held. */
@@ -245,6 +408,10 @@ int main(void)
 	const struct { const char *name; const TTest *test; } tests[] = {
 		{ "persist", test_persist_covers_every_lane },
 		{ "failed commit", test_waiters_of_a_failed_commit },
+		{ "crashes when full", test_crashes_in_a_row_when_full },
+		{ "crashes inside mounts when full", test_crashes_inside_mounts_when_full },
+		{ "reading when full", test_reading_when_full },
+		{ "burst", test_burst },
 		{ "punch and fsync", test_punch_is_durable_after_fsync },
 		{ "blocks of holes", test_blocks_while_holes_are_freed },
 	};
