@@ -82,7 +82,8 @@ clean_up() {
 # In the new namespace: programs where mount(8) and umount(8) find them, and tables of its own; then the test.
 # shellcheck disable=SC2016
 inside='
-	readlink /proc/self/ns/mnt >"$T/state/ns"
+	: >"$T/state/inside"
+	until [ -e "$T/state/ns" ]; do sleep 0.01; done
 	mkdir -p "$T/sbin" /run/mount /run/brickfs
 	for program in brickfs mkfs.brickfs fsck.brickfs umount.fuse.brickfs; do
 		printf "#!/bin/sh\nexec %s \"\$@\"\n" "$BUILD/brickfs/$program" >"$T/sbin/$program"
@@ -164,6 +165,12 @@ run_one() {
 	fi
 	unshare --mount --propagation slave bash -c "$inside" run.sh "$here/$TEST.sh" </dev/null &
 	pid=$!
+	# The namespace is known by its number, which the kernel gives to another one once it is gone: so it is held, by fd 9.
+	until [ -e "$T/state/inside" ] || ! kill -0 $pid 2>/dev/null; do
+		sleep 0.01
+	done
+	exec 9<"/proc/$pid/ns/mnt" || return 99
+	readlink "/proc/$pid/ns/mnt" >"$T/state/ns.new" && mv "$T/state/ns.new" "$T/state/ns"
 	(
 		sleep "$LIMIT" &
 		trap 'kill $! 2>/dev/null' TERM

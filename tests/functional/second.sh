@@ -27,8 +27,9 @@ echo still >"$M/still" && sync "$M/still" || fail "the first mount was disturbed
 
 # Freed the moment it is unmounted: the next one, started meanwhile, waits and gets it.
 umount "$M" &
+umount_pid=$!
 mount_fs -n second
-wait
+wait $umount_pid || fail "umount of the first one"
 [ "$(cat "$M/still")" = still ] || fail "the second mount does not see the first one's file"
 soon 60 gone "${mount_pid[m]}" || fail "the first brickfs does not end"
 umount_fs second
