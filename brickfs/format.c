@@ -378,6 +378,8 @@ static int get_inode(const uint8_t *buf, size_t size, struct fmt_inode *i)
 	if (!i->ino || i->size > FMT_FILE_BLOCKS << FMT_BLOCK_SHIFT || i->alloc_end > FMT_FILE_BLOCKS << FMT_BLOCK_SHIFT ||
 	    !sound_mode(i->mode) || i->next_cookie > FMT_COOKIE_MAX)
 		return -EUCLEAN;
+	if (i->form != FMT_INLINE && !S_ISREG(i->mode))
+		return -EUCLEAN;
 	switch (i->form) {
 	case FMT_INLINE:
 		if (i->length > (S_ISLNK(i->mode) ? FMT_SYMLINK_MAX : FMT_INLINE_MAX) || i->length > size - I_FIXED ||

@@ -515,6 +515,10 @@ static void name_entries(struct fs *fs, struct inode *dir)
 			fs_damage(fs, "entry-nowhere", "entry '%s' of directory %" PRIu64 " leads to inode %" PRIu64
 				  ", which is not there", d->name, dir->ino, d->inode->ino);
 			forget_dentry(fs, dir, k);
+		} else if (d->inode == fs->root) {
+			fs_damage(fs, "entry-root", "entry '%s' of directory %" PRIu64 " leads to the root directory",
+				  d->name, dir->ino);
+			forget_dentry(fs, dir, k);
 		} else if (ns_lookup(fs, dir, d->name, d->length)) {
 			fs_damage(fs, "entry-twice", "directory %" PRIu64 " has the name '%s' twice", dir->ino, d->name);
 			forget_dentry(fs, dir, k);

@@ -403,6 +403,48 @@ START_TEST(test_blocks_while_holes_are_freed)
 }
 END_TEST
 
+/* ---- hostile bytes */
+
+/* A record that gives a symbolic link storage of a file is refused: its target is read from memory. */
+START_TEST(test_symlink_with_a_run)
+{
+	struct fmt_inode i = { .ino = 5, .mode = S_IFLNK | 0777, .nlink = 1, .size = 10, .form = FMT_RUN, .length = 3,
+			       .run = fmt_addr(FMT_PACKED, 1) };
+	uint8_t buf[256];
+	struct fmt_record record;
+	size_t size = fmt_put_inode(buf, &i), got;
+
+	ck_assert_int_eq(fmt_get_record(buf, size, &record, &got), -EUCLEAN);
+	i.mode = S_IFREG | 0644;
+	size = fmt_put_inode(buf, &i);
+	ck_assert_int_eq(fmt_get_record(buf, size, &record, &got), 0);
+}
+END_TEST
+
+/* An entry that leads to the root directory is damage: with it the way up would have no end. */
+START_TEST(test_root_with_a_name)
+{
+	struct sim *sim = make_sim(64);
+	struct fs *fs = mount_sim(sim, true);
+	struct stat st;
+
+	ck_assert_int_eq(fs_mkdir(fs, FS_ROOT_INO, "d", 0755, &cred, &st), 0);
+	pthread_mutex_lock(&fs->lock);
+	ck_assert_uint_ne(log_begin(fs, fmt_dentry_size(1)), 0);
+	fmt_put_dentry(log_room(fs, fmt_dentry_size(1)), &(struct fmt_dentry){
+		.dir = st.st_ino, .cookie = 7, .ino = FS_ROOT_INO, .type = 4, .name_length = 1, .name = "r" });
+	pthread_mutex_unlock(&fs->lock);
+	ck_assert_int_eq(log_commit(fs), 0);
+	fs_abandon(fs);
+	fs = mount_sim(sim, true);
+	ck_assert_ptr_nonnull(strstr(told, "entry-root"));
+	ck_assert_int_eq(fs_lookup(fs, FS_ROOT_INO, "d", &st), 0);
+	ck_assert_int_eq(fs_lookup(fs, st.st_ino, "r", &st), -ENOENT);
+	fs_unmount(fs);
+	sim_delete(sim);
+}
+END_TEST
+
 int main(void)
 {
 	const struct { const char *name; const TTest *test; } tests[] = {
@@ -414,6 +456,8 @@ int main(void)
 		{ "burst", test_burst },
 		{ "punch and fsync", test_punch_is_durable_after_fsync },
 		{ "blocks of holes", test_blocks_while_holes_are_freed },
+		{ "symlink with a run", test_symlink_with_a_run },
+		{ "root with a name", test_root_with_a_name },
 	};
 	Suite *suite = suite_create("orders");
 	SRunner *runner;
