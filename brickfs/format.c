@@ -473,7 +473,7 @@ int fmt_get_record(const uint8_t *buf, size_t room, struct fmt_record *r, size_t
 		if (size < FMT_MARKS_SIZE)
 			return -EUCLEAN;
 		for (int i = 0; i < FMT_MARKS_COUNT; i++)
-			if ((r->marks.mark[i] = get64(buf + 8 + 8 * i)) > FMT_MARK_MAX)
+			if ((r->marks.mark[i] = get64(buf + 8 + 8 * i)) > fmt_mark_max((enum fmt_mark)i))
 				return -EUCLEAN;
 		return 0;
 	case FMT_CHECKPOINT_DONE:

@@ -136,7 +136,6 @@ enum fmt_form { FMT_INLINE = 0, FMT_RUN = 1, FMT_RANGES = 2 };
 #define FMT_XATTR_MAX 65536		/* bytes of a value */
 #define FMT_COOKIE_FIRST 3		/* 1 and 2 are "." and ".." */
 #define FMT_COOKIE_MAX (1ull << 62)	/* they are positions of a directory: off_t */
-#define FMT_MARK_MAX (2 * FMT_NUMBER_MAX)	/* marks are raised ahead of what is used */
 
 struct fmt_range {
 	uint32_t fblock;		/* first file block */
@@ -181,6 +180,10 @@ struct fmt_xattr {
 };
 
 enum fmt_mark { FMT_MARK_INO, FMT_MARK_LOG, FMT_MARK_PACKED, FMT_MARK_FILE, FMT_MARKS_COUNT };
+static inline uint64_t fmt_mark_max(enum fmt_mark mark)
+{
+	return mark == FMT_MARK_INO ? 1ull << 62 : FMT_NUMBER_MAX;
+}
 /* Numbers below these may have been used: the next mount begins here. */
 struct fmt_marks { uint64_t mark[FMT_MARKS_COUNT]; };
 

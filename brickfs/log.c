@@ -486,16 +486,25 @@ static const uint64_t stride[FMT_MARKS_COUNT] = {
 	[FMT_MARK_INO] = 8192, [FMT_MARK_LOG] = 256, [FMT_MARK_PACKED] = 1024, [FMT_MARK_FILE] = 1 << 16,
 };
 
+/* The limit so far ahead of what is used; numbers end somewhere. */
+static uint64_t limit_ahead(const struct fs *fs, enum fmt_mark mark, uint64_t ahead)
+{
+	uint64_t max = fmt_mark_max(mark);
+
+	return fs->next[mark] < max && ahead < max - fs->next[mark] ? fs->next[mark] + ahead : max;
+}
+
 /* Under fs->lock: the limit is raised in the log well before it is reached. */
 static int raise_marks(struct fs *fs, enum fmt_mark mark, uint64_t count)
 {
+	uint64_t limit = limit_ahead(fs, mark, count + stride[mark]);
 	struct fmt_marks m;
 
-	if (fs->next[mark] + count + stride[mark] / 2 <= fs->limit[mark])
+	if (fs->next[mark] + count + stride[mark] / 2 <= fs->limit[mark] || limit <= fs->limit[mark])
 		return 0;
 	if (!log_begin(fs, FMT_MARKS_SIZE))
 		return -ENOMEM;
-	fs->limit[mark] = fs->next[mark] + count + stride[mark];
+	fs->limit[mark] = limit;
 	memcpy(m.mark, fs->limit, sizeof(m.mark));
 	fmt_put_marks(log_room(fs, FMT_MARKS_SIZE), &m);
 	return 0;
@@ -508,7 +517,7 @@ int marks_put(struct fs *fs, bool exact)
 	if (!log_begin(fs, FMT_MARKS_SIZE))
 		return -ENOMEM;
 	for (int i = 0; i < FMT_MARKS_COUNT; i++)
-		fs->limit[i] = m.mark[i] = fs->next[i] + (exact ? 0 : stride[i]);
+		fs->limit[i] = m.mark[i] = limit_ahead(fs, (enum fmt_mark)i, exact ? 0 : stride[i]);
 	fmt_put_marks(log_room(fs, FMT_MARKS_SIZE), &m);
 	return 0;
 }
@@ -523,7 +532,7 @@ int marks_take(struct fs *fs, enum fmt_mark mark, uint64_t count, uint64_t *firs
 		r = raise_marks(fs, mark, count);
 		if (!r && mark != FMT_MARK_LOG)
 			r = raise_marks(fs, FMT_MARK_LOG, 0);
-		if (!r && mark != FMT_MARK_INO && fs->next[mark] + count > FMT_NUMBER_MAX)
+		if (!r && fs->next[mark] + count > fmt_mark_max(mark))
 			r = -ENOSPC;
 		if (r || fs->next[mark] + count <= fs->durable_limit[mark]) {
 			*first = fs->next[mark];

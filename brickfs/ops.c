@@ -38,7 +38,12 @@ static int find_live_dir(struct fs *fs, uint64_t ino, struct inode **dir)
 {
 	int r = find_dir(fs, ino, dir);
 
-	return r ? r : (*dir)->nlink ? 0 : -ENOENT;
+	if (!r && !(*dir)->nlink)
+		r = -ENOENT;
+	/* No directory comes here by itself; what is written must be taken back by the next mount. */
+	if (!r && (*dir)->dir->next_cookie > FMT_COOKIE_MAX / 2)
+		r = -ENOSPC;
+	return r;
 }
 
 int fs_lookup(struct fs *fs, uint64_t parent, const char *name, struct stat *st)

@@ -14,6 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define SPARE_NUMBERS (1u << 20)	/* of log segments: more than a mount begins */
+
 struct segment {
 	uint64_t number;
 	struct fmt_segment header;
@@ -689,6 +691,9 @@ int replay(struct fs *fs)
 		r = settle(fs);
 	if (rp.count && fs->next[FMT_MARK_LOG] <= rp.segment[rp.count - 1].number)
 		fs->next[FMT_MARK_LOG] = rp.segment[rp.count - 1].number + 1;
+	if (!r && fs->next[FMT_MARK_LOG] > FMT_NUMBER_MAX - SPARE_NUMBERS)
+		fs_damage(fs, "marks-spent", "the numbers of log segments are used up (mark %" PRIu64 "): nothing can be written",
+			  fs->next[FMT_MARK_LOG]);
 	memcpy(fs->limit, fs->next, sizeof(fs->limit));
 	memcpy(fs->durable_limit, fs->next, sizeof(fs->limit));
 	fs->info.replayed = rp.records;
