@@ -38,6 +38,11 @@ tests_unit_test_forged_SOURCES = tests/unit/test_forged.c
 tests_unit_test_forged_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs $(CHECK_CFLAGS)
 tests_unit_test_forged_LDADD = tests/unit/libsimfs.la tests/crash/libsim.la brickfs/libcore.la $(CHECK_LIBS)
 TESTS += tests/unit/test_forged
+check_PROGRAMS += tests/unit/test_flips
+tests_unit_test_flips_SOURCES = tests/unit/test_flips.c
+tests_unit_test_flips_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs $(CHECK_CFLAGS)
+tests_unit_test_flips_LDADD = tests/unit/libsimfs.la tests/crash/libsim.la brickfs/libcore.la $(CHECK_LIBS)
+TESTS += tests/unit/test_flips
 
 check_PROGRAMS += tests/unit/test_orders
 tests_unit_test_orders_SOURCES = tests/unit/test_orders.c

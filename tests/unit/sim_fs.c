@@ -134,6 +134,73 @@ uint64_t sim_find(struct fs *fs, uint64_t dir, const char *name)
 	return st.st_ino;
 }
 
+struct name { struct name *next; uint64_t ino; mode_t mode; char name[]; };
+
+static int gather(void *arg, const char *name, uint64_t position, const struct stat *st)
+{
+	struct name **list = arg, *n;
+
+	(void)position;
+	if (!strcmp(name, ".") || !strcmp(name, ".."))
+		return 0;
+	n = malloc(sizeof(*n) + strlen(name) + 1);
+	strcpy(n->name, name);
+	n->ino = st->st_ino;
+	n->mode = st->st_mode;
+	n->next = *list;
+	*list = n;
+	return 0;
+}
+
+uint64_t sim_look(struct fs *fs, uint64_t dir)
+{
+	static char buf[70000];
+	struct name *list = NULL;
+	uint64_t count = 0;
+	struct stat st;
+
+	ck_assert_int_eq(fs_readdir(fs, dir, 0, false, gather, &list), 0);
+	for (struct name *n = list, *next; n; n = next, count++) {
+		next = n->next;
+		ck_assert_uint_eq(sim_find(fs, dir, n->name), n->ino);
+		ck_assert_int_eq(fs_getattr(fs, n->ino, &st), 0);
+		if (S_ISREG(n->mode)) {
+			fs_read(fs, n->ino, buf, sizeof(buf), 0);
+			if (st.st_size > (off_t)sizeof(buf))
+				fs_read(fs, n->ino, buf, sizeof(buf), (uint64_t)st.st_size - sizeof(buf));
+		} else if (S_ISLNK(n->mode)) {
+			ck_assert_int_eq(fs_readlink(fs, n->ino, buf, sizeof(buf)), 0);
+		} else if (S_ISDIR(n->mode)) {
+			count += sim_look(fs, n->ino);
+		}
+		if (fs_listxattr(fs, n->ino, buf, sizeof(buf)) > 0) {
+			char first[256];
+
+			snprintf(first, sizeof(first), "%.255s", buf);
+			ck_assert_int_ge(fs_getxattr(fs, n->ino, first, buf, sizeof(buf)), 0);
+		}
+		free(n);
+	}
+	return count;
+}
+
+void sim_remove_all(struct fs *fs, uint64_t dir)
+{
+	struct name *list = NULL;
+
+	ck_assert_int_eq(fs_readdir(fs, dir, 0, false, gather, &list), 0);
+	for (struct name *n = list, *next; n; n = next) {
+		int r;
+
+		next = n->next;
+		if (S_ISDIR(n->mode))
+			sim_remove_all(fs, n->ino);
+		r = S_ISDIR(n->mode) ? fs_rmdir(fs, dir, n->name) : fs_unlink(fs, dir, n->name);
+		ck_assert_msg(!r, "removing '%s': %s", n->name, strerror(-r));
+		free(n);
+	}
+}
+
 /* ---- one of everything */
 
 static void step(struct fs *fs, struct sim_steps *steps)

@@ -43,6 +43,11 @@ uint64_t sim_dir(struct fs *fs, uint64_t dir, const char *name);
 void sim_put(struct fs *fs, uint64_t ino, uint64_t offset, uint64_t size, unsigned seed);
 uint64_t sim_find(struct fs *fs, uint64_t dir, const char *name);
 
+/* Looks at everything that names lead to: attributes, both ends of the data, targets, extended attributes. The number of names. */
+uint64_t sim_look(struct fs *fs, uint64_t dir);
+/* Removes everything below; each removal must succeed. */
+void sim_remove_all(struct fs *fs, uint64_t dir);
+
 /*
  * One of everything, with a checkpoint in the middle and records behind it; committed in steps. Each
  * step's dump is kept: step[count - 1] is the last state.

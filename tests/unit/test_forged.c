@@ -247,6 +247,10 @@ static void marks_absurd(void)
 {
 	length += fmt_put_marks(records + length, &(struct fmt_marks){ { UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX } });
 }
+static void marks_spent(void)
+{
+	length += fmt_put_marks(records + length, &(struct fmt_marks){ { 1 << 20, FMT_NUMBER_MAX, 1 << 20, 1 << 20 } });
+}
 static void marks_low_ino(void) { uint64_t was = unused; unused = 10000000; put_file((struct fmt_inode){ 0 }); unused = was; }
 static void marks_low_run(void)
 {
@@ -279,7 +283,7 @@ static const struct forged {
 	F(entry_removed_from_file, "entry-no-dir"), F(entry_in_removed_dir, "entry-no-dir"), F(entry_twice, "entry-twice"),
 	F(links_too_many, "link-count"), F(links_none, "link-count"), F(links_of_dir, "link-count"),
 	F(no_name, "unreachable"), F(no_name_dir, "unreachable"), F(dir_two_names, "dir-links"),
-	F(dir_in_itself, "dir-links"), F(dir_in_below, "dir-links"), F(root_named, "dir-links"), F(dir_loop, "dir-loop"),
+	F(dir_in_itself, "dir-links"), F(dir_in_below, "dir-links"), F(root_named, "entry-root"), F(dir_loop, "dir-loop"),
 	F(root_gone, REFUSED), F(root_file, "bad-record"), F(root_back, REFUSED), F(dir_to_file, "bad-record"),
 	F(file_to_dir, "bad-record"), F(gone_and_back, "bad-record"), F(gone_with_name, "entry-nowhere"),
 	F(xattr_nobody, "xattr-nowhere"), F(xattr_of_gone, "xattr-nowhere"), F(xattr_huge, "bad-record"),
@@ -294,15 +298,15 @@ static const struct forged {
 	F(inline_long, "bad-record"), F(inline_longer, "bad-record"), F(inline_beyond_size, "bad-record"),
 	F(form_unknown, "bad-record"), F(mode_none, "bad-record"), F(mode_odd, "bad-record"), F(mode_high, "bad-record"),
 	F(nsec_bad, "bad-record"), F(ino_zero, "bad-record"),
-	F(fifo_data, "data-odd"), F(fifo_run, "data-odd"), F(dir_data, "data-odd"),
-	F(symlink_run, "symlink-odd"), F(symlink_ranges, "symlink-odd"), F(symlink_empty, "symlink-odd"),
+	F(fifo_data, "data-odd"), F(fifo_run, "bad-record"), F(dir_data, "bad-record"),
+	F(symlink_run, "bad-record"), F(symlink_ranges, "bad-record"), F(symlink_empty, "symlink-odd"),
 	F(symlink_size, "symlink-odd"), F(symlink_nul, "symlink-odd"),
 	F(record_unknown, "bad-record"), F(record_type_zero, "bad-record"), F(record_short, "bad-record"),
 	F(record_empty, "bad-record"), F(record_odd, "bad-record"), F(record_long, "bad-record"), F(record_inode_short, "bad-record"),
 	F(name_empty, "bad-record"), F(name_long, "bad-record"), F(name_slash, "bad-record"), F(name_nul, "bad-record"),
 	F(name_dot, "bad-record"), F(name_dots, "bad-record"), F(cookie_low, "bad-record"), F(cookie_high, "bad-record"),
 	F(cookie_gone_high, "bad-record"), F(cookie_next_high, "bad-record"), F(marks_absurd, "bad-record"),
-	F(marks_low_ino, "marks-low"), F(marks_low_run, "marks-low"), F(marks_low_range, "marks-low"),
+	F(marks_spent, "marks-spent"), F(marks_low_ino, "marks-low"), F(marks_low_run, "marks-low"), F(marks_low_range, "marks-low"),
 	F(checkpoint_nowhere, REFUSED), F(checkpoint_of_nothing, REFUSED), F(checkpoint_count, "bad-record"),
 };
 
