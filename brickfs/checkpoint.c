@@ -245,7 +245,8 @@ static int commit_record(struct fs *fs, struct writer *w, uint64_t s0)
 /* One that has no room is not begun: each takes a head segment, which only one that succeeds gives back. */
 static bool fits(struct fs *fs, uint64_t s0)
 {
-	return vol_free_blocks(fs->vol) + !!fs->log.ahead >= log_checkpoint_blocks(fs->live) + !s0;
+	/* S0 takes the segment that is there ahead. */
+	return vol_free_blocks(fs->vol) >= log_checkpoint_blocks(fs->live) + (!s0 && !fs->log.ahead);
 }
 
 int checkpoint_from(struct fs *fs, uint64_t s0)

@@ -346,6 +346,309 @@ START_TEST(test_burst)
 }
 END_TEST
 
+/* ---- threads on a full volume */
+
+struct crowd {
+	struct fs *fs;
+	unsigned index, seed, refused;
+	const char *failed;
+	pthread_t thread;
+};
+
+enum { CROWD = 6, CROWD_FILES = 5, CROWD_LARGEST = 6 << 20 };
+
+static bool crowd_step(struct crowd *c, const char *name, uint64_t *ino, uint8_t *data, uint8_t *buf, size_t *size)
+{
+	static const size_t scale[] = { 500, 5000, 200000, 3u << 20 };
+	size_t at = rand_r(&c->seed) % (*size + 3000), n = rand_r(&c->seed) % scale[rand_r(&c->seed) % 4] + 1;
+	struct stat st = { .st_size = (off_t)(rand_r(&c->seed) % (*size + 1)) };
+	int64_t r;
+
+	switch (rand_r(&c->seed) % 8) {
+	case 0: case 1: case 2: case 3:
+		if (at + n > CROWD_LARGEST)
+			return true;
+		memset(buf, (int)(c->seed >> 9), n);
+		r = fs_write(c->fs, *ino, buf, n, at);
+		if (r == -ENOSPC)
+			return ++c->refused;
+		if (r != (int64_t)n)
+			return false;
+		if (at > *size)
+			memset(data + *size, 0, at - *size);
+		memcpy(data + at, buf, n);
+		if (at + n > *size)
+			*size = at + n;
+		return true;
+	case 4:
+		if (fs_setattr(c->fs, *ino, &st, FS_SET_SIZE, &st))
+			return false;
+		*size = (size_t)st.st_size;
+		return true;
+	case 5:
+		r = fs_fallocate(c->fs, *ino, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, at, n);
+		if (!r && at < *size)
+			memset(data + at, 0, n < *size - at ? n : *size - at);
+		return !r;
+	case 6:
+		if (fs_read(c->fs, *ino, buf, CROWD_LARGEST, 0) != (int64_t)*size || memcmp(buf, data, *size))
+			return false;
+		return rand_r(&c->seed) % 3 || !fs_fsync(c->fs, *ino, false);
+	}
+	if (rand_r(&c->seed) % 3)
+		return true;
+	if (fs_unlink(c->fs, FS_ROOT_INO, name))
+		return false;
+	fs_forget(c->fs, *ino, 1);
+	*size = 0;
+	*ino = 0;
+	return true;
+}
+
+static void *crowd_run(void *arg)
+{
+	struct crowd *c = arg;
+	uint8_t *data[CROWD_FILES], *buf = malloc(CROWD_LARGEST);
+	uint64_t ino[CROWD_FILES] = { 0 };
+	size_t size[CROWD_FILES] = { 0 };
+	char name[32];
+	struct stat st;
+
+	for (unsigned k = 0; k < CROWD_FILES; k++)
+		data[k] = malloc(CROWD_LARGEST);
+	for (unsigned step = 0; step < 1500 && !c->failed; step++) {
+		unsigned k = rand_r(&c->seed) % CROWD_FILES;
+
+		snprintf(name, sizeof(name), "t%u.%u", c->index, k);
+		if (!ino[k]) {
+			int r = fs_mknod(c->fs, FS_ROOT_INO, name, S_IFREG | 0644, 0, &cred, &st);
+
+			if (!r)
+				ino[k] = st.st_ino;
+			else if (r != -ENOSPC)
+				c->failed = "mknod";
+		} else if (!crowd_step(c, name, &ino[k], data[k], buf, &size[k])) {
+			c->failed = "a step";
+		}
+	}
+	for (unsigned k = 0; k < CROWD_FILES; k++) {
+		snprintf(name, sizeof(name), "t%u.%u", c->index, k);
+		if (ino[k] && fs_unlink(c->fs, FS_ROOT_INO, name))
+			c->failed = "unlink";
+		if (ino[k])
+			fs_forget(c->fs, ino[k], 1);
+		free(data[k]);
+	}
+	free(buf);
+	return NULL;
+}
+
+/* Threads that want more than there is: nobody waits for ever, nothing but -ENOSPC is answered, and all comes back. */
+START_TEST(test_crowd_on_a_full_volume)
+{
+	struct sim *sim = make_sim(36);
+	struct fs *fs = mount_sim(sim, false);
+	struct crowd c[CROWD];
+	unsigned refused = 0;
+
+	for (unsigned k = 0; k < CROWD; k++) {
+		c[k] = (struct crowd){ .fs = fs, .index = k, .seed = 77 + k };
+		ck_assert_int_eq(pthread_create(&c[k].thread, NULL, crowd_run, &c[k]), 0);
+	}
+	for (unsigned k = 0; k < CROWD; k++) {
+		pthread_join(c[k].thread, NULL);
+		refused += c[k].refused;
+	}
+	printf("  %u writes were refused\n", refused);
+	for (unsigned k = 0; k < CROWD; k++)
+		ck_assert_msg(!c[k].failed, "thread %u: %s failed", k, c[k].failed);
+	ck_assert_uint_gt(refused, 0);
+	ck_assert_int_eq(fs_unmount(fs), 0);
+	ck_assert_str_eq(told, "");
+	/* The superblock, and the log. */
+	ck_assert_uint_le(sim_used(sim, 0), 1 + 8);
+	for (uint64_t addr = 0; sim_next(sim, 0, addr, &addr); addr += FMT_BLOCK)
+		ck_assert_uint_le(fmt_kind(addr), FMT_LOG);
+	check_clean(sim);
+	sim_delete(sim);
+}
+END_TEST
+
+/* ---- the fuzzy checkpoint */
+
+static struct fs *fuzzy_fs;
+static unsigned fuzzy_seed, fuzzy_due, fuzzy_done;
+static uint64_t fuzzy_dir[8];
+
+/* Changes all over the tree, some of what the walk has seen already, some of what it will see. */
+static void change_something(struct fs *fs, unsigned count)
+{
+	static const unsigned which[] = { FS_SET_MODE, FS_SET_MTIME, FS_SET_SIZE, FS_SET_ATIME | FS_SET_MTIME };
+	char name[32], other[32];
+
+	for (unsigned k = 0; k < count; k++) {
+		uint64_t dir = fuzzy_dir[rand_r(&fuzzy_seed) % 8], to = fuzzy_dir[rand_r(&fuzzy_seed) % 8];
+		struct stat st, set = { .st_mode = rand_r(&fuzzy_seed) % 0777, .st_size = rand_r(&fuzzy_seed) % 9000,
+					.st_mtim = { 1000 + k, 5 }, .st_atim = { 2000 + k, 6 } };
+
+		snprintf(name, sizeof(name), "n%u", rand_r(&fuzzy_seed) % 600);
+		snprintf(other, sizeof(other), "n%u", rand_r(&fuzzy_seed) % 600);
+		switch (rand_r(&fuzzy_seed) % 9) {
+		case 0:
+			if (!fs_mknod(fs, dir, name, S_IFREG | 0600, 0, &cred, &st))
+				fs_forget(fs, st.st_ino, 1);
+			break;
+		case 1:
+			fs_unlink(fs, dir, name);
+			break;
+		case 2:
+			fs_rename(fs, dir, name, to, other, 0);
+			break;
+		case 3:
+			fs_rename(fs, dir, name, to, other, 2 /* exchange */);
+			break;
+		case 4:
+			fs_setattr(fs, dir, &set, FS_SET_MTIME, &st);
+			break;
+		case 5:
+			if (!fs_mkdir(fs, dir, name, 0700, &cred, &st))
+				fs_forget(fs, st.st_ino, 1);
+			break;
+		case 6:
+			fs_rmdir(fs, dir, name);
+			break;
+		default:
+			if (fs_lookup(fs, dir, name, &st))
+				break;
+			if (rand_r(&fuzzy_seed) % 2)
+				fs_setxattr(fs, st.st_ino, rand_r(&fuzzy_seed) % 2 ? "user.a" : "user.b", other, 20, 0);
+			else if (rand_r(&fuzzy_seed) % 2)
+				fs_removexattr(fs, st.st_ino, "user.a");
+			else if (S_ISREG(st.st_mode))
+				fs_setattr(fs, st.st_ino, &set, which[rand_r(&fuzzy_seed) % 4], &set);
+			if (!fs_link(fs, st.st_ino, to, other, &set))
+				fs_forget(fs, st.st_ino, 1);
+			fs_forget(fs, st.st_ino, 1);
+		}
+	}
+}
+
+static int submit_fuzzy(struct backend_session *session, unsigned lane, struct backend_io *io)
+{
+	if (io->op == BACKEND_WRITE && io->length > 1000000 && fuzzy_due) {
+		unsigned due = fuzzy_due;
+
+		fuzzy_due = 0;
+		fuzzy_done++;
+		change_something(fuzzy_fs, due);
+		fuzzy_due = due;
+	}
+	return backend_sim.submit(session, lane, io);
+}
+
+/* Everything that stat tells of everything below, and the positions of entries. */
+struct listing { struct fs *fs; char *text; size_t length, room; uint64_t dir; };
+
+static int list_entry(void *arg, const char *name, uint64_t position, const struct stat *st)
+{
+	struct listing *l = arg;
+
+	if (l->room < l->length + 512)
+		l->text = realloc(l->text, l->room = 2 * l->room + 4096);
+	if (position > 2)
+		l->length += (size_t)sprintf(l->text + l->length, "%lu %s %lu: %lu %o %lu %ld %ld.%ld %ld.%ld %ld.%ld\n", l->dir, name,
+				     position, st->st_ino, st->st_mode, st->st_nlink, st->st_size, st->st_atim.tv_sec,
+				     st->st_atim.tv_nsec, st->st_mtim.tv_sec, st->st_mtim.tv_nsec, st->st_ctim.tv_sec, st->st_ctim.tv_nsec);
+	return 0;
+}
+
+static char *list_all(struct fs *fs)
+{
+	struct listing l = { .fs = fs };
+	struct stat st;
+
+	for (unsigned k = 0; k < 8; k++) {
+		l.dir = fuzzy_dir[k];
+		ck_assert_int_eq(fs_getattr(fs, l.dir, &st), 0);
+		list_entry(&l, "itself", 99, &st);
+		ck_assert_int_eq(fs_readdir(fs, l.dir, 0, false, list_entry, &l), 0);
+		/* Without plus only the type is told: ask for the rest. */
+	}
+	for (uint64_t ino = 1; ino < 20000; ino++)
+		if (!fs_getattr(fs, ino, &st)) {
+			l.dir = ino;
+			list_entry(&l, "attributes", 98, &st);
+		}
+	return l.text;
+}
+
+/* A checkpoint taken while all is being changed, and a crash after it: what is replayed is what was there. */
+START_TEST(test_fuzzy_checkpoint)
+{
+	for (unsigned seed = 1; seed <= 12; seed++) {
+		const char *endpoint[] = { "sim:0" };
+		struct backend hooked = backend_sim;
+		struct sim *sim = make_sim(64);
+		struct fs_options o = { .backend = &hooked, .backend_context = sim, .endpoints = endpoint, .endpoint_count = 1,
+					.manual = true, .problem = tell };
+		char value[2000] = "v", name[32], *before, *after, *tree_before, *tree_after;
+		struct stat st;
+		struct fs *fs;
+
+		hooked.submit = submit_fuzzy;
+		ck_assert_int_eq(fs_mount(&fs, &o), 0);
+		fuzzy_fs = fs;
+		fuzzy_seed = seed;
+		fuzzy_due = fuzzy_done = 0;
+		for (unsigned k = 0; k < 8; k++) {
+			snprintf(name, sizeof(name), "d%u", k);
+			ck_assert_int_eq(fs_mkdir(fs, k % 3 ? fuzzy_dir[0] : FS_ROOT_INO, name, 0755, &cred, &st), 0);
+			fuzzy_dir[k] = st.st_ino;
+			for (unsigned n = 0; n < 300; n++) {
+				snprintf(name, sizeof(name), "n%u", n);
+				ck_assert_int_eq(fs_mknod(fs, fuzzy_dir[k], name, S_IFREG | 0644, 0, &cred, &st), 0);
+				ck_assert_int_eq(fs_setxattr(fs, st.st_ino, "user.a", value, sizeof(value), 0), 0);
+				fs_forget(fs, st.st_ino, 1);
+			}
+		}
+		for (unsigned round = 0; round < 3; round++) {
+			change_something(fs, 200);
+			fuzzy_due = 300;
+			ck_assert_int_eq(fs_checkpoint(fs), 0);
+			fuzzy_due = 0;
+			change_something(fs, round * 100);
+			ck_assert_int_eq(fs_tick(fs), 0);
+			before = list_all(fs);
+			tree_before = fs_dump(fs);
+			fs_abandon(fs);
+			fs = fuzzy_fs = NULL;
+			ck_assert_int_eq(fs_mount(&fs, &o), 0);
+			fuzzy_fs = fs;
+			after = list_all(fs);
+			tree_after = fs_dump(fs);
+			ck_assert_str_eq(tree_before, tree_after);
+			if (strcmp(before, after)) {
+				size_t k = 0, line = 0;
+
+				for (; before[k] == after[k]; k++)
+					if (before[k] == '\n')
+						line = k + 1;
+				ck_abort_msg("seed %u, round %u:\n%.100s\n%.100s", seed, round, before + line, after + line);
+			}
+			free(before);
+			free(after);
+			free(tree_before);
+			free(tree_after);
+		}
+		ck_assert_uint_gt(fuzzy_done, 3);
+		ck_assert_str_eq(told, "");
+		fs_unmount(fs);
+		check_clean(sim);
+		sim_delete(sim);
+	}
+}
+END_TEST
+
 /* ---- holes */
 
 /* A hole that was punched and fsynced is a hole after a crash: its blocks are not there again with what they held. */
@@ -454,6 +757,8 @@ int main(void)
 		{ "crashes inside mounts when full", test_crashes_inside_mounts_when_full },
 		{ "reading when full", test_reading_when_full },
 		{ "burst", test_burst },
+		{ "crowd on a full volume", test_crowd_on_a_full_volume },
+		{ "fuzzy checkpoint", test_fuzzy_checkpoint },
 		{ "punch and fsync", test_punch_is_durable_after_fsync },
 		{ "blocks of holes", test_blocks_while_holes_are_freed },
 		{ "symlink with a run", test_symlink_with_a_run },
