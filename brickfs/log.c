@@ -5,7 +5,7 @@
  * Operations append to the open batch under fs->lock.  A batch is closed when it
  * is wanted or full; closing encodes every dirty inode into it, so that each
  * batch ends a prefix of what was acknowledged.  One commit is on the wire at a
- * time: persist the data that the batch makes reachable (DESIGN order 1), write
+ * time: persist the data that the batch makes reachable (order 1 of brickfs-format(5)), write
  * the batch, persist it, wake whoever waits, and then what gathered meanwhile.
  */
 #include "fs.h"

@@ -3,7 +3,7 @@
  * mount - from endpoints to a filesystem, and back.
  *
  * Sessions; the superblock exclusive on every brick; list; replay; compare; a new
- * epoch, durable on every brick; leaks freed; the first segment.  DESIGN section 8.
+ * epoch, durable on every brick; leaks freed; the first segment.
  */
 #include "fs.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * reclaim - storage that was given up: it is freed when the batch that drops it is
- * durable (DESIGN order 2); and the pins of inodes, the last of which deletes.
+ * durable (order 2 of brickfs-format(5)); and the pins of inodes, the last of which deletes.
  */
 #include "fs.h"
 

@@ -5,7 +5,7 @@
  *
  * Every shrink and every punch of whole blocks logs the inode; until that batch is
  * durable and what it drops is free, growth of and writes to the file wait
- * (DESIGN order 2): inode->drops.
+ * (order 2 of brickfs-format(5)): inode->drops.
  */
 #include "file.h"
 

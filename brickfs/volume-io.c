@@ -449,6 +449,9 @@ int vol_commit(struct volume *vol, const struct vol_io *ios, size_t n)
 		if (!ios[i].write)
 			return -EINVAL;
 	r = run(vol, ios, n, true);
+	/* Written again to a brick that came back without what others had placed: that is no success either. */
+	if (!r)
+		r = vol_error(vol);
 	if (r && r != -EINVAL && r != -ENOMEM)
 		vol_latch(vol, -EIO, "a commit failed: %s", strerror(-r));
 	return r;

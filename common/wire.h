@@ -107,7 +107,7 @@ struct wire_hello {
 	char name[WIRE_NAME_MAX];	/* "program@host", to be shown to people */
 };
 
-enum wire_persist_method {	/* DESIGN: persistence */
+enum wire_persist_method {	/* brick-protocol(7), persistence */
 	WIRE_PERSIST_TARGET = 1,
 	WIRE_PERSIST_FLUSH = 2,
 	WIRE_PERSIST_VOLATILE = 3,

@@ -8,7 +8,7 @@
  * after that step is kept.  Steps are numbered from 1; state 0 is the start.
  * oracle_durable_*() inside a step say what an fsync, a commit or an unmount that returned 0 promised.
  *
- * What is allowed after a crash (DESIGN section 6, last paragraph, in exact
+ * What is allowed after a crash (brickfs-format(5), ORDERS, in exact
  * terms).  Let N be the last step that was begun, and "in flight" say that it had not returned.
  *
  * 1. Names, link counts, modes, owners, times, xattrs, symlinks and sizes are those of state k, as a whole, for one k

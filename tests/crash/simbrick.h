@@ -8,7 +8,7 @@
  * (what reads answer), in shared, reference-counted pages, and there is a list of *pieces*:
  * the writes that were submitted and are not covered by a completed persist.
  *
- * The model (DESIGN, sections 4 and 9), as strict as a brick may be:
+ * The model (brick-protocol(7)), as strict as a brick may be:
  * - A write is a piece from its submit on.  A persist covers, when it is drained, those pieces in its
  *   ranges that were submitted before it on the same connection of the same lane. A lane
  *   that was rejoined is another connection.

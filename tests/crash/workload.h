@@ -67,7 +67,7 @@ const char *workload_start(unsigned start);
 /* The alphabet of short sequences. */
 size_t workload_letters(void);
 void workload_letter(size_t number, struct step *step);
-/* Sequences that have broken filesystems before, from start 1: each of the orders of DESIGN 6 has some. */
+/* Sequences that have broken filesystems before, from start 1: each of the orders of brickfs-format(5) has some. */
 size_t workload_classics(void);
 const char *workload_classic(size_t number);
 /* Many steps at random over 3 directories; heavy: sizes that fill small bricks. */
