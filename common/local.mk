@@ -1,7 +1,7 @@
 # wire, endpoint, report: what both sides use.
 noinst_LTLIBRARIES += common/libcommon.la
 common_libcommon_la_SOURCES = \
-	common/wire.h common/wire.c \
+	common/wire.h common/wire-cursor.h common/wire.c \
 	common/endpoint.h common/endpoint.c \
 	common/report.h common/report.c
 
