@@ -270,7 +270,7 @@ static void change(uint8_t *p, size_t length, unsigned *seed)
 }
 
 /* A batch of the head, or the one of a checkpoint segment with the record that holds its checksum. */
-static bool resign(struct sim *sim, unsigned k, unsigned *seed)
+static void resign(struct sim *sim, unsigned k, unsigned *seed)
 {
 	const struct sim_batch *b = &batch[k][random64(seed) % batches[k]];
 	uint64_t addr = fmt_addr(FMT_LOG, b->segment) + b->offset;
@@ -318,7 +318,6 @@ static bool resign(struct sim *sim, unsigned k, unsigned *seed)
 	fmt_put_batch(buf, &b->batch);
 	sim_write(sim, addr, buf, (uint32_t)fmt_batch_size(b->batch.length));
 	free(buf);
-	return true;
 }
 
 START_TEST(test_signed)
