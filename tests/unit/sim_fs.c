@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,17 +14,21 @@
 #include <sys/sysmacros.h>
 
 struct sim_problems sim_problems;
+bool sim_threads;
 const struct fs_cred sim_cred = { 1000, 100, 022 };
 
 static const char *const endpoints[] = { "sim:0", "sim:1", "sim:2", "sim:3" };
 
 static void tell(void *arg, const char *code, const char *text)
 {
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 	struct sim_problems *p = arg;
 
+	pthread_mutex_lock(&lock);
 	if (p->count < sizeof(p->text) / sizeof(p->text[0]))
 		snprintf(p->text[p->count], sizeof(p->text[0]), "%s: %s", code, text);
 	p->count++;
+	pthread_mutex_unlock(&lock);
 }
 
 bool sim_told(const char *code)
@@ -65,7 +70,7 @@ int sim_mount(struct sim *sim, int how, struct fs **fs)
 {
 	struct fs_options o = {
 		.backend = &backend_sim, .backend_context = sim, .endpoints = endpoints, .endpoint_count = sim_bricks(sim),
-		.check = how == SIM_CHECK, .readonly = how == SIM_RO, .noatime = true, .manual = true, .timeo_ms = 1000,
+		.check = how == SIM_CHECK, .readonly = how == SIM_RO, .noatime = true, .manual = !sim_threads, .commit_ms = 2, .timeo_ms = 1000,
 		.wait_ms = 1, .lanes = 1, .problem = tell, .problem_arg = &sim_problems,
 	};
 

@@ -26,6 +26,8 @@ extern const struct fs_cred sim_cred;
 
 /* A filesystem over so many bricks of so many blocks each; fails the test if it cannot be made. */
 struct sim *sim_make(unsigned bricks, uint64_t blocks);
+/* Mounts for writing from now on have their threads; else by hand. */
+extern bool sim_threads;
 /* What fs_mount() answers. */
 int sim_mount(struct sim *sim, int how, struct fs **fs);
 /* The same, and it must succeed. */

@@ -3,6 +3,9 @@
  * Space: runs of pages against a bitmap; and small volumes filled to the last block with each kind of
  * thing, which can still be mounted (after crashes, too), overwritten, cut, punched and emptied, and are
  * then as empty as a new one.
+ *
+ * BRICKFS_TEST_LONG: every kind on the large volume, too.  BRICKFS_TEST_PLAYS and BRICKFS_TEST_STEPS: how many
+ * random plays, and how long.
  */
 #include <check.h>
 #include <errno.h>
@@ -294,13 +297,17 @@ START_TEST(test_full)
 {
 	enum kind kind = (enum kind)(_i % KINDS);
 	uint64_t blocks = sizes[_i / KINDS], empty;
-	struct sim *sim = sim_make(1, blocks);
-	struct fs *fs = sim_mounted(sim, SIM_RW);
 	struct statvfs room;
 	struct fs_info info;
 	char what[64];
+	struct sim *sim;
 	unsigned count;
+	struct fs *fs;
 
+	if (blocks > 32 && kind != BIG && !getenv("BRICKFS_TEST_LONG"))
+		return;
+	sim = sim_make(1, blocks);
+	fs = sim_mounted(sim, SIM_RW);
 	snprintf(what, sizeof(what), "%u blocks, %s", (unsigned)blocks, kind_name[kind]);
 	empty = settled_use(sim, fs);
 	fs = sim_mounted(sim, SIM_RW);
@@ -428,8 +435,190 @@ START_TEST(test_evacuation)
 }
 END_TEST
 
+/* ---- anything, near full, with crashes */
+
+struct play {
+	struct sim *sim;
+	struct fs *fs;
+	unsigned seed, mounts, full;
+};
+
+static unsigned pick(struct play *p, unsigned n)
+{
+	return rand_r(&p->seed) % n;
+}
+
+/* What may be answered on a full volume to what is asked at random. */
+static void allow(struct play *p, const char *what, int64_t r)
+{
+	ck_assert_msg(r >= 0 || r == -ENOSPC || r == -EEXIST || r == -ENOENT || r == -EINVAL || r == -EFBIG || r == -ENOTEMPTY ||
+		      r == -EISDIR || r == -ENOTDIR || r == -EPERM, "%s, mount %u: %s (%s)", what, p->mounts, strerror((int)-r), sim_all_told());
+	p->full += r == -ENOSPC;
+}
+
+static void again(struct play *p, bool crash, bool power)
+{
+	struct fs_info info;
+
+	if (crash)
+		fs_abandon(p->fs);
+	else
+		ck_assert_msg(!fs_unmount(p->fs), "mount %u: unmount: %s", p->mounts, fs_error_text());
+	for (unsigned b = 0; power && b < sim_bricks(p->sim); b++)
+		sim_power_cut(p->sim, b, NULL);
+	p->mounts++;
+	p->fs = sim_mounted(p->sim, SIM_RW);
+	fs_get_info(p->fs, &info);
+	ck_assert_msg(!info.readonly, "mount %u: read-only: %s", p->mounts, sim_all_told());
+}
+
+static uint64_t any_file(struct play *p)
+{
+	char name[256];
+	struct stat st;
+
+	snprintf(name, sizeof(name), "f%u", pick(p, 60));
+	if (fs_lookup(p->fs, FS_ROOT_INO, name, &st)) {
+		int r = fs_mknod(p->fs, FS_ROOT_INO, name, S_IFREG | 0644, 0, &sim_cred, &st);
+
+		allow(p, "mknod", r);
+		if (r)
+			return 0;
+	}
+	fs_forget(p->fs, st.st_ino, 1);
+	return st.st_ino;
+}
+
+static void many(struct play *p, unsigned count, bool data)
+{
+	char name[256];
+	struct stat st;
+	int r = 0;
+
+	for (unsigned k = 0; k < count && !r; k++) {
+		snprintf(name, sizeof(name), "%0*u", 1 + (int)pick(p, 240), pick(p, 1000000));
+		r = pick(p, 4) ? fs_mknod(p->fs, FS_ROOT_INO, name, S_IFREG | 0644, 0, &sim_cred, &st) :
+				 fs_mkdir(p->fs, FS_ROOT_INO, name, 0755, &sim_cred, &st);
+		allow(p, "many", r);
+		if (r)
+			break;
+		fs_forget(p->fs, st.st_ino, 1);
+		if (data && S_ISREG(st.st_mode))
+			allow(p, "write of many", fs_write(p->fs, st.st_ino, name, 200, pick(p, 9000)));
+	}
+}
+
+static void play_one(struct play *p)
+{
+	static uint8_t data[3 << 20];
+	struct stat st = { .st_size = pick(p, pick(p, 2) ? 20000 : 9 << 20) };
+	size_t size = pick(p, 1u << (pick(p, 22) + 1)) + 1;
+	uint64_t offset = pick(p, 3) ? pick(p, 8 << 20) : 0, ino;
+	char name[256], other[256];
+	struct fs *fs = p->fs;
+
+	size = size < sizeof(data) ? size : sizeof(data);
+	snprintf(name, sizeof(name), "f%u", pick(p, 60));
+	snprintf(other, sizeof(other), "f%u", pick(p, 60));
+	switch (pick(p, 24)) {
+	case 0: case 1: case 2: case 3: case 4: case 5:
+		if ((ino = any_file(p)))
+			allow(p, "write", fs_write(fs, ino, data, size, offset));
+		break;
+	case 6: case 7:
+		snprintf(name, sizeof(name), "user.%u", pick(p, 20));
+		if ((ino = any_file(p)))
+			allow(p, "setxattr", fs_setxattr(fs, ino, name, data, pick(p, 60000), 0));
+		break;
+	case 8:
+		if ((ino = any_file(p)))
+			allow(p, "truncate", fs_setattr(fs, ino, &st, FS_SET_SIZE, &st));
+		break;
+	case 9:
+		if ((ino = any_file(p)))
+			allow(p, "punch", fs_fallocate(fs, ino, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, size));
+		break;
+	case 10:
+		if ((ino = any_file(p)))
+			allow(p, "fallocate", fs_fallocate(fs, ino, pick(p, 2) ? FALLOC_FL_KEEP_SIZE : 0, offset, size));
+		break;
+	case 11:
+		allow(p, "unlink", fs_unlink(fs, FS_ROOT_INO, name));
+		break;
+	case 12:
+		allow(p, "rename", fs_rename(fs, FS_ROOT_INO, name, FS_ROOT_INO, other, pick(p, 3) ? 0 : 2));
+		break;
+	case 13:
+		if ((ino = any_file(p)) && !fs_link(fs, ino, FS_ROOT_INO, other, &st))
+			fs_forget(fs, ino, 1);
+		break;
+	case 14: case 15:
+		many(p, pick(p, 400), pick(p, 2));
+		break;
+	case 16:
+		if ((ino = any_file(p)))
+			ck_assert_int_eq(fs_fsync(fs, ino, false), 0);
+		break;
+	case 17: case 18: case 19:
+		ck_assert_int_eq(fs_tick(fs), 0);
+		break;
+	case 20:
+		if (!pick(p, 4))
+			again(p, true, pick(p, 2));
+		break;
+	case 21:
+		if (!pick(p, 6))
+			again(p, false, false);
+		break;
+	case 22:
+		if (!pick(p, 30))
+			sim_remove_all(fs, FS_ROOT_INO);
+		break;
+	default:		/* to the last block */
+		if (!pick(p, 6) && (ino = any_file(p)))
+			for (unsigned k = 0; k < 40 && fs_write(fs, ino, data, FMT_BLOCK, k * FMT_BLOCK) > 0; k++)
+				;
+	}
+}
+
+START_TEST(test_play)
+{
+	static const struct { unsigned bricks; uint64_t blocks; } shape[] = { { 1, 9 }, { 1, 16 }, { 1, 32 }, { 3, 8 } };
+	const char *env = getenv("BRICKFS_TEST_STEPS");
+	unsigned steps = env && *env ? (unsigned)atoi(env) : 1500;
+	struct play p = { .sim = sim_make(shape[_i % 4].bricks, shape[_i % 4].blocks), .seed = 100 + (unsigned)_i };
+	struct fs_check_result result;
+	uint64_t empty, used = 0;
+
+	sim_threads = _i / 4 % 2;
+	p.fs = sim_mounted(p.sim, SIM_RW);
+	settled_use(p.sim, p.fs);
+	for (unsigned b = empty = 0; b < sim_bricks(p.sim); b++)
+		empty += sim_used(p.sim, b);
+	p.fs = sim_mounted(p.sim, SIM_RW);
+	for (unsigned k = 0; k < steps; k++)
+		play_one(&p);
+	again(&p, false, false);
+	sim_remove_all(p.fs, FS_ROOT_INO);
+	settled_use(p.sim, p.fs);
+	for (unsigned b = 0; b < sim_bricks(p.sim); b++)
+		used += sim_used(p.sim, b);
+	p.fs = sim_mounted(p.sim, SIM_CHECK);
+	ck_assert_int_eq(fs_check(p.fs, &result), 0);
+	ck_assert_msg(!result.problems, "%s", sim_all_told());
+	ck_assert_uint_eq(result.inodes, 1);
+	fs_unmount(p.fs);
+	printf("  %u bricks of %u blocks%s: %u steps, %u mounts, full %u times\n", shape[_i % 4].bricks,
+	       (unsigned)shape[_i % 4].blocks, sim_threads ? ", threads" : "", steps, p.mounts, p.full);
+	ck_assert_uint_gt(p.full, 0);
+	ck_assert_uint_eq(used, empty);
+	sim_delete(p.sim);
+}
+END_TEST
+
 int main(void)
 {
+	const char *plays = getenv("BRICKFS_TEST_PLAYS");
 	Suite *suite = suite_create("space");
 	TCase *tcase = tcase_create("space");
 	SRunner *runner;
@@ -440,6 +629,7 @@ int main(void)
 	tcase_add_loop_test(tcase, test_full, 0, KINDS * (int)(sizeof(sizes) / sizeof(sizes[0])));
 	tcase_add_test(tcase, test_burst);
 	tcase_add_loop_test(tcase, test_evacuation, 0, 3);
+	tcase_add_loop_test(tcase, test_play, 0, plays && *plays ? atoi(plays) : 8);
 	suite_add_tcase(suite, tcase);
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_NORMAL);
