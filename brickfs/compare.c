@@ -174,6 +174,8 @@ int compare(struct fs *fs, uint64_t **leaks, size_t *leak_count)
 		default:
 			fs_damage(fs, "foreign-block", "block %016" PRIx64 " is of no kind that belongs to brickfs", addr);
 		}
+		if (!(addr + FMT_BLOCK))
+			break;		/* there is none behind it */
 	}
 	free(claims);
 	free(log.addr);

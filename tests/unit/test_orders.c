@@ -234,24 +234,42 @@ START_TEST(test_crashes_in_a_row_when_full)
 }
 END_TEST
 
-/* The same with each crash at any event of the mount before, its checkpoint and its frees included. */
+/*
+ * The same with each crash at any event of the mount before, its checkpoint and its frees included, with
+ * little metadata and with several segments of it, and with a file removed by each mount.
+ */
 START_TEST(test_crashes_inside_mounts_when_full)
 {
-	for (unsigned seed = 1; seed <= 20; seed++) {
-		struct sim *sim = make_sim(32), *image;
+	for (unsigned seed = 1; seed <= 16; seed++) {
+		unsigned random = seed, files = seed % 2 ? 40 : 2000;
+		struct sim *sim = make_sim(files > 40 ? 40 : 32), *image;
 		struct fs *fs = mount_sim(sim, true);
-		unsigned random = seed;
+		char name[32], value[2000] = "v";
+		struct stat st;
 
+		for (unsigned k = 0; k < files; k++) {
+			snprintf(name, sizeof(name), "f%u", k);
+			ck_assert_int_eq(fs_setxattr(fs, make_file(fs, name), "user.x", value, sizeof(value), 0), 0);
+			if (k % 100 == 0)
+				ck_assert_int_eq(fs_tick(fs), 0);
+		}
 		fill_up(fs);
 		ck_assert_int_eq(fs_fsync(fs, FS_ROOT_INO, false), 0);
 		fs_abandon(fs);
-		for (unsigned k = 0; k < 25; k++) {
+		for (unsigned k = 0; k < 30; k++) {
 			uint64_t events;
 			int r;
 
 			sim_record(sim, true);
 			r = try_mount(sim, true, false, &fs);
 			ck_assert_msg(!r, "seed %u, mount %u: %s", seed, k, fs_error_text());
+			snprintf(name, sizeof(name), "f%u", k);
+			r = fs_lookup(fs, FS_ROOT_INO, name, &st);
+			if (!r && seed % 4 < 2) {
+				ck_assert_int_eq(fs_unlink(fs, FS_ROOT_INO, name), 0);
+				fs_forget(fs, st.st_ino, 1);
+				ck_assert_int_eq(fs_tick(fs), 0);
+			}
 			events = sim_events(sim);
 			image = sim_image(sim, rand_r(&random) % (events + 1), SIM_POWER_CUT, NULL);
 			fs_abandon(fs);
@@ -748,6 +766,20 @@ START_TEST(test_root_with_a_name)
 }
 END_TEST
 
+/* A block at the very end of the address space is foreign like others: the comparison comes to an end. */
+START_TEST(test_last_address)
+{
+	struct sim *sim = make_sim(64);
+	struct fs *fs;
+
+	ck_assert_int_eq(sim_poke_alloc(sim, 0, 0ull - FMT_BLOCK), 0);
+	fs = mount_sim(sim, true);
+	ck_assert_str_eq(told, "foreign-block damaged ");
+	fs_unmount(fs);
+	sim_delete(sim);
+}
+END_TEST
+
 int main(void)
 {
 	const struct { const char *name; const TTest *test; } tests[] = {
@@ -763,6 +795,7 @@ int main(void)
 		{ "blocks of holes", test_blocks_while_holes_are_freed },
 		{ "symlink with a run", test_symlink_with_a_run },
 		{ "root with a name", test_root_with_a_name },
+		{ "last address", test_last_address },
 	};
 	Suite *suite = suite_create("orders");
 	SRunner *runner;
