@@ -47,7 +47,7 @@ void *worker_thread(void *arg)
 
 	pthread_mutex_lock(&fs->lock);
 	while (!fs->stop) {
-		bool failed = atomic_load(&fs->error), due = !failed && log_is_long(fs);
+		bool failed = atomic_load(&fs->error), due = !fs_writable(fs) && log_is_long(fs);
 
 		if (!due && !reclaim_due(fs)) {
 			if (fs->log.open && !failed) {
