@@ -104,7 +104,7 @@ int fmt_get_super(const uint8_t page[FMT_PAGE], struct fmt_super *s)
 	s->end_batch = get64(page + S_END_BATCH);
 	s->created = (int64_t)get64(page + S_CREATED);
 	s->brick_count = get32(page + S_BRICK_COUNT);
-	if (s->label[FMT_LABEL_MAX - 1] || !s->brick_count || s->brick_count > FMT_BRICKS_MAX || s->copies != 1)
+	if (s->label[FMT_LABEL_MAX - 1] || s->epoch > FMT_EPOCH_MAX || !s->brick_count || s->brick_count > FMT_BRICKS_MAX || s->copies != 1)
 		return -EUCLEAN;
 	for (uint32_t i = 0; i < s->brick_count; i++) {
 		const uint8_t *b = page + S_BRICKS + i * S_BRICK;
@@ -145,7 +145,8 @@ int fmt_get_segment(const uint8_t buf[FMT_SEGMENT_HEADER], struct fmt_segment *s
 	s->prev = get64(buf + 48);
 	s->prev_end = get64(buf + 56);
 	s->first_batch = get64(buf + 64);
-	if ((s->kind != FMT_HEAD && s->kind != FMT_CHECKPOINT) || s->prev_end > FMT_BLOCK || s->number >= FMT_NUMBER_MAX)
+	if ((s->kind != FMT_HEAD && s->kind != FMT_CHECKPOINT) || s->prev_end > FMT_BLOCK ||
+	    s->number >= FMT_NUMBER_MAX || s->epoch > FMT_EPOCH_MAX)
 		return -EUCLEAN;
 	return 0;
 }

@@ -50,6 +50,8 @@ static inline uint64_t fmt_number(uint64_t addr)
 #define FMT_ENDPOINT_MAX 96	/* with its NUL; a longer endpoint is not kept: it is a hint */
 #define FMT_LABEL_MAX 64
 
+#define FMT_EPOCH_MAX (1ull << 62)
+
 struct fmt_super {
 	uint8_t uuid[16];
 	char label[FMT_LABEL_MAX];

@@ -140,6 +140,7 @@ struct log {
 	uint32_t ckpt_count;
 	uint64_t last_segment, last_end;/* where the log that was replayed ends, but for what is idle */
 	uint32_t idle;			/* of heads, those at the end that hold nothing but marks: freed when a new one is begun */
+	uint64_t epoch;			/* the highest in any segment that was found */
 	uint64_t fresh;			/* the segment that the last fresh batch began */
 };
 

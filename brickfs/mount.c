@@ -432,6 +432,9 @@ int fs_mount(struct fs **fsp, const struct fs_options *options)
 	}
 	if (r)
 		goto fail;
+	/* A superblock that lost its newer copy does not know of the last mounts; their epochs do not come again. */
+	if (epoch < fs->log.epoch)
+		fs->info.epoch = epoch = fs->log.epoch;
 	fs->info.leaked = leak_count;
 	if (fs->damaged && !fs->readonly) {
 		fs_say(fs, "damaged", "the filesystem is damaged (%" PRIu64 " problems): mounted read-only, nothing is freed; "

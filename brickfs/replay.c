@@ -82,6 +82,8 @@ static int read_headers(struct replay *rp)
 
 			s->head = !fmt_get_segment(header[j], &s->header) && s->header.kind == FMT_HEAD &&
 				  s->header.number == s->number && !memcmp(s->header.uuid, fs->super.uuid, 16);
+			if (s->head && s->header.epoch > fs->log.epoch)
+				fs->log.epoch = s->header.epoch;
 		}
 	}
 	free(header);
@@ -383,23 +385,23 @@ static int replay_checkpoint(struct replay *rp)
 	return 0;
 }
 
-/* In the segment in rp->buf, from offset on: is there a batch that says that `expected` was durable? Then it is no torn tail. */
-static bool durable_behind(struct replay *rp, uint64_t segment, uint64_t offset, uint64_t expected)
+/* In the segment in rp->buf, from offset on: is there a batch behind number `before`? It was written when that one was durable. */
+static bool batch_behind(struct replay *rp, uint64_t segment, uint64_t offset, uint64_t before)
 {
 	struct fmt_batch b;
 
 	for (; offset + FMT_BATCH_HEADER <= FMT_BLOCK; offset += FMT_BATCH_ALIGN)
-		if (!fmt_get_batch(rp->buf + offset, FMT_BLOCK - offset, &b) && b.segment == segment &&
-		    b.number > expected && b.durable_through >= expected && !memcmp(b.uuid, rp->fs->super.uuid, 16))
+		if (!fmt_get_batch(rp->buf + offset, FMT_BLOCK - offset, &b) && b.segment == segment && b.number > before &&
+		    b.durable_through >= before && !memcmp(b.uuid, rp->fs->super.uuid, 16))
 			return true;
 	return false;
 }
 
 /*
- * Segments behind the one in which the log ends: head segments whose predecessor is lost, and segments that
- * held durable batches and lost their header.  A segment that a crash left half begun has neither.
+ * Segments behind the one in which the log ends: head segments whose predecessor is lost, and segments without a header
+ * in which a second batch stands; the header was durable with the first.  What a crash leaves half begun is neither.
  */
-static int check_behind(struct replay *rp, const struct segment *last, uint64_t expected)
+static int check_behind(struct replay *rp, const struct segment *last)
 {
 	for (size_t k = 0; k < rp->count; k++) {
 		struct segment *s = &rp->segment[k];
@@ -418,7 +420,7 @@ static int check_behind(struct replay *rp, const struct segment *last, uint64_t 
 			return r;
 		if (!fmt_get_segment(rp->buf, &header) && header.kind == FMT_CHECKPOINT && header.number == s->number)
 			continue;
-		if (durable_behind(rp, s->number, FMT_SEGMENT_HEADER, expected))
+		if (batch_behind(rp, s->number, FMT_SEGMENT_HEADER + FMT_BATCH_ALIGN, 0))
 			fs_damage(rp->fs, "log-hole", "log segment %" PRIu64 " is damaged, though the log goes on in it",
 				  s->number);
 	}
@@ -476,7 +478,7 @@ static int replay_head(struct replay *rp)
 			expected = s->header.first_batch;
 		}
 	}
-	if (durable_behind(rp, s->number, offset + FMT_BATCH_ALIGN, expected))
+	if (batch_behind(rp, s->number, offset + FMT_BATCH_ALIGN, expected))
 		fs_damage(fs, "log-hole", "log segment %" PRIu64 ": the batch at byte %" PRIu64
 			  " is damaged, though it was durable", s->number, offset);
 	else if (fs->super.clean && (fs->super.end_segment != s->number || fs->super.end_offset != offset))
@@ -486,7 +488,7 @@ static int replay_head(struct replay *rp)
 	/* Mounts that changed nothing: this one's segment goes where theirs stand, so that crashes in a row take no room. */
 	fs->log.next_batch = next_batch;
 	fs->log.durable = next_batch - 1;
-	return check_behind(rp, s, expected);
+	return check_behind(rp, s);
 }
 
 /* ---- references */
