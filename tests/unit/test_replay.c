@@ -490,6 +490,44 @@ START_TEST(test_super_behind)
 }
 END_TEST
 
+/* Every newer copy is damaged after two mounts that crashed: the older copies know an epoch that was used since. */
+START_TEST(test_epoch_once)
+{
+	struct sim *sim = sim_snapshot(crashed);
+	struct fs_info info;
+	struct fs *fs;
+	uint64_t epoch = 0;
+
+	for (unsigned k = 0; k < 2; k++) {
+		fs = sim_mounted(sim, SIM_RW);
+		fs_get_info(fs, &info);
+		ck_assert_uint_gt(info.epoch, epoch);
+		epoch = info.epoch;
+		sim_file(fs, FS_ROOT_INO, k ? "second" : "first", 10, k);
+		ck_assert_int_eq(fs_tick(fs), 0);
+		fs_abandon(fs);
+	}
+	for (unsigned b = 0; b < 2; b++) {
+		struct fmt_super copy[2];
+		uint8_t page[2][FMT_PAGE];
+
+		ck_assert_int_eq(sim_peek(sim, b, FMT_SUPER_ADDR, page, sizeof(page)), 0);
+		for (unsigned k = 0; k < 2; k++)
+			ck_assert_int_eq(fmt_get_super(page[k], &copy[k]), 0);
+		spoil_super(sim, b, copy[1].sequence > copy[0].sequence, "damage", 6);
+	}
+	fs = sim_mounted(sim, SIM_RW);
+	fs_get_info(fs, &info);
+	ck_assert(sim_told("super-copy"));
+	ck_assert_uint_gt(info.epoch, epoch);
+	sim_find(fs, FS_ROOT_INO, "first");
+	sim_find(fs, FS_ROOT_INO, "second");
+	ck_assert_int_eq(fs_unmount(fs), 0);
+	free(sim_clean_dump(sim));
+	sim_delete(sim);
+}
+END_TEST
+
 /* ---- the list of blocks */
 
 START_TEST(test_blocks)
@@ -618,6 +656,7 @@ int main(void)
 	tcase_add_test(tcase, test_super_copies);
 	tcase_add_test(tcase, test_super_foreign);
 	tcase_add_test(tcase, test_super_behind);
+	tcase_add_test(tcase, test_epoch_once);
 	tcase_add_test(tcase, test_brick_missing);
 	tcase_add_test(tcase, test_blocks);
 	tcase_add_test(tcase, test_leaks);
