@@ -667,6 +667,254 @@ START_TEST(test_fuzzy_checkpoint)
 }
 END_TEST
 
+/* ---- after an I/O that failed */
+
+enum { TRIED_FILES = 8, TRIED_LARGEST = 5 << 20 };
+
+struct tried { uint64_t ino; size_t size; char letter; char *data, *unknown; };	/* unknown: the letter, or zero */
+
+static void tried_set(struct tried *t, size_t from, size_t to, char value, bool known)
+{
+	memset(t->data + from, value, to - from);
+	memset(t->unknown + from, !known, to - from);
+}
+
+static void tried_verify(struct fs *fs, struct tried *t, char *buf, unsigned seed, unsigned step)
+{
+	struct stat st;
+	int64_t r;
+
+	ck_assert_int_eq(fs_getattr(fs, t->ino, &st), 0);
+	ck_assert_msg((size_t)st.st_size == t->size, "seed %u, step %u: size %ld instead of %zu", seed, step, (long)st.st_size, t->size);
+	r = fs_read(fs, t->ino, buf, TRIED_LARGEST, 0);
+	if (r < 0)
+		return;
+	ck_assert_int_eq(r, (int64_t)t->size);
+	for (size_t k = 0; k < t->size; k++)
+		if (buf[k] != t->data[k] && !(t->unknown[k] && (!buf[k] || buf[k] == t->letter)))
+			ck_abort_msg("seed %u, step %u: file '%c' of %zu bytes has %d instead of %d at %zu", seed, step, t->letter,
+				     t->size, buf[k], t->data[k], k);
+}
+
+static void tried_step(struct fs *fs, struct tried *t, unsigned *random, char *buf)
+{
+	static const size_t scale[] = { 400, 5000, 100000, 3u << 20 };
+	static const int modes[] = { FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE,
+				     FALLOC_FL_KEEP_SIZE, FALLOC_FL_ZERO_RANGE, 0 };
+	size_t n = rand_r(random) % scale[rand_r(random) % 4] + 1, at = rand_r(random) % (t->size + 4000), end = at + n, in;
+	unsigned what = rand_r(random) % 8;
+	int mode = modes[rand_r(random) % 5];
+	struct stat st;
+	int64_t r;
+
+	if (end > TRIED_LARGEST)
+		return;
+	in = end < t->size ? end : t->size;
+	if (what < 4) {
+		memset(buf, t->letter, n);
+		r = fs_write(fs, t->ino, buf, n, at);
+		if (r == (int64_t)n) {
+			if (at > t->size)
+				tried_set(t, t->size, at, 0, true);
+			tried_set(t, at, end, t->letter, true);
+			t->size = end > t->size ? end : t->size;
+		} else if (at < in) {
+			memset(t->unknown + at, 1, in - at);
+		}
+	} else if (what < 6) {
+		st.st_size = what == 4 ? (off_t)end : (off_t)(rand_r(random) % (t->size + 1));
+		if (fs_setattr(fs, t->ino, &st, FS_SET_SIZE, &st))
+			return;
+		if ((size_t)st.st_size > t->size)
+			tried_set(t, t->size, (size_t)st.st_size, 0, true);
+		t->size = (size_t)st.st_size;
+	} else {
+		r = fs_fallocate(fs, t->ino, mode, at, n);
+		if (r && at < in && mode != FALLOC_FL_KEEP_SIZE && mode)
+			memset(t->unknown + at, 1, in - at);
+		if (!r && at < in && mode != FALLOC_FL_KEEP_SIZE && mode)
+			tried_set(t, at, in, 0, true);
+		if (!r && !(mode & FALLOC_FL_KEEP_SIZE) && end > t->size) {
+			tried_set(t, t->size, end, 0, true);
+			t->size = end;
+		}
+	}
+}
+
+/* A read, write, map or alloc that fails leaves bytes of nobody else, no other size, and a filesystem that goes on. */
+START_TEST(test_after_failed_io)
+{
+	static const enum sim_call calls[] = { SIM_WRITE, SIM_WRITE, SIM_WRITE, SIM_READ, SIM_MAP };
+	char *buf = malloc(TRIED_LARGEST);
+	unsigned steps = 0;
+
+	for (unsigned seed = 1; seed <= 100; seed++) {
+		struct tried file[TRIED_FILES];
+		struct sim *sim = make_sim(90), *after;
+		struct fs *fs = mount_sim(sim, true);
+		unsigned random = seed;
+		char name[8];
+
+		told[0] = 0;
+		for (unsigned k = 0; k < TRIED_FILES; k++) {
+			snprintf(name, sizeof(name), "%c", 'A' + k);
+			file[k] = (struct tried){ .ino = make_file(fs, name), .letter = (char)('A' + k),
+						  .data = calloc(1, TRIED_LARGEST), .unknown = calloc(1, TRIED_LARGEST) };
+		}
+		for (unsigned step = 0; step < 300; step++) {
+			struct tried *t = &file[rand_r(&random) % TRIED_FILES];
+			bool fault = rand_r(&random) % 3 == 0;
+
+			/* Faults are for data: nothing waits for the log when they are set. */
+			if (fault) {
+				if (fs_tick(fs))
+					break;		/* one that was left hit the log */
+				if (!fs->drops)
+					sim_fault(sim, -1, calls[rand_r(&random) % 5], rand_r(&random) % 3 + 1, -EIO, false);
+			}
+			tried_step(fs, t, &random, buf);
+			for (unsigned spent = 0; fault && spent < 4; spent++) {	/* what is left of it */
+				fs_read(fs, t->ino, buf, 1, 0);
+				fs_write(fs, t->ino, &t->letter, 0, 0);
+			}
+			if (vol_error(fs->vol))
+				break;
+			tried_verify(fs, t, buf, seed, step);
+			steps++;
+			if (rand_r(&random) % 40 == 0) {	/* its pages go to others */
+				fs_forget(fs, t->ino, 1);
+				snprintf(name, sizeof(name), "%c", t->letter);
+				if (fs_unlink(fs, FS_ROOT_INO, name))
+					break;
+				t->ino = make_file(fs, name);
+				t->size = 0;
+			}
+		}
+		for (unsigned k = 0; k < TRIED_FILES; k++) {
+			free(file[k].data);
+			free(file[k].unknown);
+		}
+		after = sim_snapshot(sim);	/* without the faults that are left */
+		fs_abandon(fs);
+		fs_unmount(mount_sim(after, true));
+		check_clean(after);
+		sim_delete(after);
+		sim_delete(sim);
+	}
+	printf("  %u steps\n", steps);
+	free(buf);
+}
+END_TEST
+
+/* ---- crashes under threads */
+
+struct author { struct fs *fs; unsigned index, seed; pthread_t thread; };
+
+static void *author_run(void *arg)
+{
+	struct author *a = arg;
+	static const size_t scale[] = { 500, 9000, 100000, 1500000 };
+	char name[8], letter, *buf = malloc(2 << 20);
+	struct stat st, size;
+
+	for (unsigned step = 0; step < 120; step++) {
+		size_t n = rand_r(&a->seed) % scale[rand_r(&a->seed) % 4] + 1, at = rand_r(&a->seed) % 3000000;
+
+		letter = (char)('a' + a->index * 4 + rand_r(&a->seed) % 4);
+		snprintf(name, sizeof(name), "%c", letter);
+		if (fs_lookup(a->fs, FS_ROOT_INO, name, &st) && fs_mknod(a->fs, FS_ROOT_INO, name, S_IFREG | 0644, 0, &cred, &st))
+			continue;
+		memset(buf, letter, n);
+		size.st_size = (off_t)(rand_r(&a->seed) % 4 ? at : 0);
+		switch (rand_r(&a->seed) % 8) {
+		case 0: case 1: case 2:
+			fs_write(a->fs, st.st_ino, buf, n, rand_r(&a->seed) % 2 ? (uint64_t)st.st_size : at);
+			break;
+		case 3:
+			fs_setattr(a->fs, st.st_ino, &size, FS_SET_SIZE, &size);
+			break;
+		case 4:
+			fs_fallocate(a->fs, st.st_ino, rand_r(&a->seed) % 2 ? FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE :
+				     FALLOC_FL_KEEP_SIZE, at, 2 * n);
+			break;
+		case 5:
+			fs_unlink(a->fs, FS_ROOT_INO, name);
+			break;
+		case 6:
+			fs_fsync(a->fs, st.st_ino, false);
+			break;
+		default:
+			if (a->index == 0 && rand_r(&a->seed) % 3 == 0)
+				fs_checkpoint(a->fs);
+		}
+		fs_forget(a->fs, st.st_ino, 1);
+	}
+	free(buf);
+	return NULL;
+}
+
+/* What any power cut leaves of several threads at work can be mounted, has no damage, and no byte of another file. */
+START_TEST(test_power_cuts_under_threads)
+{
+	unsigned images = 0;
+
+	for (unsigned seed = 1; seed <= 6; seed++) {
+		struct sim *sim = make_sim(40);
+		struct fs *fs = mount_sim(sim, false);
+		char *buf = malloc(8 << 20);
+		unsigned random = seed;
+		struct author a[5];
+		uint64_t events;
+
+		sim_record(sim, true);
+		for (unsigned k = 0; k < 5; k++) {
+			a[k] = (struct author){ .fs = fs, .index = k, .seed = seed * 100 + k };
+			ck_assert_int_eq(pthread_create(&a[k].thread, NULL, author_run, &a[k]), 0);
+		}
+		for (unsigned k = 0; k < 5; k++)
+			pthread_join(a[k].thread, NULL);
+		events = sim_events(sim);
+		fs_abandon(fs);
+		for (unsigned n = 1; n <= 60; n++) {
+			uint64_t at = events * n / 60, atoms;
+			uint8_t *selection;
+			struct sim *image;
+
+			sim_pieces(sim, at, NULL, 0, &atoms);
+			selection = calloc(1, atoms / 8 + 1);
+			for (uint64_t k = 0; k < atoms / 8 + 1 && n % 3; k++)
+				selection[k] = n % 3 == 1 ? 255 : (uint8_t)rand_r(&random);
+			image = sim_image(sim, at, SIM_POWER_CUT, selection);
+			free(selection);
+			told[0] = 0;
+			fs = mount_sim(image, true);
+			ck_assert_msg(!told[0], "seed %u, event %lu of %lu: %s", seed, (unsigned long)at, (unsigned long)events, told);
+			for (char letter = 'a'; letter < 'a' + 20; letter++) {
+				char name[2] = { letter, 0 };
+				struct stat st;
+				int64_t r;
+
+				if (fs_lookup(fs, FS_ROOT_INO, name, &st))
+					continue;
+				r = fs_read(fs, st.st_ino, buf, 8 << 20, 0);
+				ck_assert_int_eq(r, st.st_size);
+				for (int64_t k = 0; k < r; k++)
+					if (buf[k] && buf[k] != letter)
+						ck_abort_msg("seed %u, event %lu: file '%c' of %ld bytes holds '%c' at %ld", seed,
+							     (unsigned long)at, letter, (long)r, buf[k], (long)k);
+			}
+			fs_unmount(fs);
+			check_clean(image);
+			sim_delete(image);
+			images++;
+		}
+		free(buf);
+		sim_delete(sim);
+	}
+	printf("  %u images\n", images);
+}
+END_TEST
+
 /* ---- holes */
 
 /* A hole that was punched and fsynced is a hole after a crash: its blocks are not there again with what they held. */
@@ -791,6 +1039,8 @@ int main(void)
 		{ "burst", test_burst },
 		{ "crowd on a full volume", test_crowd_on_a_full_volume },
 		{ "fuzzy checkpoint", test_fuzzy_checkpoint },
+		{ "after failed I/O", test_after_failed_io },
+		{ "power cuts under threads", test_power_cuts_under_threads },
 		{ "punch and fsync", test_punch_is_durable_after_fsync },
 		{ "blocks of holes", test_blocks_while_holes_are_freed },
 		{ "symlink with a run", test_symlink_with_a_run },
