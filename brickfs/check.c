@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * check - what fsck.brickfs asks beyond the replay and the comparison that every
- * mount does: reachability from the root, and the counts.  Changes nothing.
+ * mount does: the counts, and what the next mount mends.  Changes nothing.
  */
 #include "fs.h"
 
@@ -11,6 +11,9 @@
 
 int fs_check(struct fs *fs, struct fs_check_result *result)
 {
+	const char *then = fs->damaged ? "it stays while the filesystem is damaged" : "the next mount removes it";
+	uint64_t mends = fs->super_bad;
+
 	*result = (struct fs_check_result){ .inodes = fs->inode_count };
 	result->blocks = vol_capacity(fs->vol) - vol_free_blocks(fs->vol);
 	for (struct inode *i = fs->all.next; i != &fs->all; i = i->next) {
@@ -19,15 +22,17 @@ int fs_check(struct fs *fs, struct fs_check_result *result)
 		else if (S_ISREG(i->mode))
 			result->files++;
 		if (!i->nlink) {
-			result->repairable++;
-			fs_say(fs, "orphan", "inode %" PRIu64 " was deleted while it was open; the next mount removes it", i->ino);
+			mends++;
+			fs_say(fs, "orphan", "inode %" PRIu64 " was deleted while it was open; %s", i->ino, then);
 		}
 	}
 	if (fs->info.leaked) {
-		result->repairable += fs->info.leaked;
-		fs_say(fs, "leak", "%" PRIu64 " blocks are allocated and belong to nothing; the next mount frees them",
-		       fs->info.leaked);
+		mends += fs->info.leaked;
+		fs_say(fs, "leak", "%" PRIu64 " blocks are allocated and belong to nothing that was found; %s", fs->info.leaked,
+		       fs->damaged ? "they stay while the filesystem is damaged" : "the next mount frees them");
 	}
-	result->problems = fs->damage_count + result->repairable;
+	result->problems = fs->damage_count + mends;
+	/* A mount of a damaged filesystem is read-only. */
+	result->repairable = fs->damaged ? 0 : mends;
 	return 0;
 }

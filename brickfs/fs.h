@@ -159,6 +159,7 @@ struct fs {
 	struct volume *vol;
 	struct fmt_super super;
 	uint8_t super_copy[VOL_BRICKS_MAX];	/* of each brick: the copy that is written next, the one that does not count */
+	unsigned super_bad;		/* superblocks of which one copy is damaged */
 	bool readonly;
 	bool damaged;			/* replay found damage: read-only, nothing is freed */
 	bool threads;			/* running */

@@ -121,6 +121,7 @@ static int read_super(struct fs *fs, unsigned brick, struct fmt_super *super)
 		return fs_set_error(-EUCLEAN, "%s: both copies of the superblock are damaged (fsck.brickfs)", endpoint);
 	}
 	/* A copy that was never written, or torn by a crash of its writer, is no news; another checksum error is. */
+	fs->super_bad += bad[0] || bad[1];
 	if (bad[0] || bad[1])
 		fs_say(fs, "super-copy", "%s: one copy of the superblock is damaged; the other one is used", endpoint);
 	best = bad[0] ? 1 : bad[1] ? 0 : copy[1].sequence > copy[0].sequence;
@@ -142,6 +143,7 @@ static int read_supers(struct fs *fs, uint64_t *epoch)
 {
 	bool clean = true;
 
+	fs->super_bad = 0;
 	*epoch = 0;
 	for (unsigned b = 0; b < vol_bricks(fs->vol); b++) {
 		struct fmt_super s;
