@@ -212,8 +212,10 @@ void inode_put(struct fs *fs, struct inode *i)
 	if (i->nlink || i->opens || i->references || i->pins || i->gone)
 		return;
 	/* Read-only, or out of memory: the record with link count 0 stays, the next mount deletes it. */
-	if (fs_writable(fs) || !log_more(fs, FMT_GONE_SIZE) || drop_all(fs, i))
+	if (fs_writable(fs) || !log_more(fs, FMT_GONE_SIZE))
 		return;
+	/* It goes in any case: what could not be noted leaks until the next mount, but a part was, and is going to be freed. */
+	drop_all(fs, i);
 	i->gone = true;
 	log_put_gone(fs, i->ino);
 	ns_free_inode(fs, i);
