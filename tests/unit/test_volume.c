@@ -434,7 +434,10 @@ START_TEST(chaos)
 	struct sim *sim = make_sim(_i ? 3 : 1, 100);
 	struct volume *vol = make_vol(sim, 4, _i ? 8 : 3, 20000);
 
-	crowd(sim, vol, 150, unrest, 15);
+	crowd(sim, vol, 600, unrest, 15);
+	/* A quick crowd is done before a session is lost under it. */
+	sim_lose_session(sim, vol_where(vol, ADDR(1)));
+	ck_assert_int_eq(put(vol, ADDR(1), "x"), 0);
 	ck_assert_int_gt(fence_asked, 0);
 	ck_assert_int_eq(vol_error(vol), 0);
 	end(vol, sim);
