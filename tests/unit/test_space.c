@@ -620,17 +620,19 @@ int main(void)
 {
 	const char *plays = getenv("BRICKFS_TEST_PLAYS");
 	Suite *suite = suite_create("space");
-	TCase *tcase = tcase_create("space");
+	TCase *tcase = tcase_create("full"), *random = tcase_create("plays");
 	SRunner *runner;
 	int failed;
 
 	tcase_set_timeout(tcase, 600);
+	tcase_set_timeout(random, 3600);
 	tcase_add_test(tcase, test_runs);
 	tcase_add_loop_test(tcase, test_full, 0, KINDS * (int)(sizeof(sizes) / sizeof(sizes[0])));
 	tcase_add_test(tcase, test_burst);
 	tcase_add_loop_test(tcase, test_evacuation, 0, 3);
-	tcase_add_loop_test(tcase, test_play, 0, plays && *plays ? atoi(plays) : 8);
+	tcase_add_loop_test(random, test_play, 0, plays && *plays ? atoi(plays) : 8);
 	suite_add_tcase(suite, tcase);
+	suite_add_tcase(suite, random);
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_NORMAL);
 	failed = srunner_ntests_failed(runner);
