@@ -50,6 +50,12 @@ tests_unit_test_orders_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs -I$(top
 tests_unit_test_orders_LDADD = brickfs/libcore.la tests/crash/libsim.la $(CHECK_LIBS)
 TESTS += tests/unit/test_orders
 
+check_PROGRAMS += tests/unit/test_orders_full
+tests_unit_test_orders_full_SOURCES = tests/unit/test_orders_full.c
+tests_unit_test_orders_full_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs -I$(top_srcdir)/tests/crash $(CHECK_CFLAGS)
+tests_unit_test_orders_full_LDADD = brickfs/libcore.la tests/crash/libsim.la $(CHECK_LIBS)
+TESTS += tests/unit/test_orders_full
+
 check_PROGRAMS += tests/unit/test_space
 tests_unit_test_space_SOURCES = tests/unit/test_space.c
 tests_unit_test_space_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs $(CHECK_CFLAGS)
