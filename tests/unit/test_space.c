@@ -99,7 +99,7 @@ START_TEST(test_runs)
 		uint32_t pages = some_pages(&seed);
 		uint64_t addr;
 		/* more come, then more go */
-		bool take = rand_r(&seed) % 100 < (step / 3000 % 2 ? 35u : 65u);
+		bool take = rand_r(&seed) % 100 < (step / 3000 % 2 ? 35 : 65);
 		int r;
 
 		if (!take || m->runs == MODEL_RUNS) {
