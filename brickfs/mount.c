@@ -178,8 +178,26 @@ static int read_supers(struct fs *fs, uint64_t *epoch)
 	return 0;
 }
 
+/*
+ * Endpoints that were named and do not answer: only hints, as those of the superblock are. They fail the mount when a
+ * brick is missing in the end. index: into options.endpoints; text: of the last one, for its message.
+ */
+struct silent {
+	size_t index[FMT_BRICKS_MAX];
+	size_t count;
+	char text[320];
+};
+
+static bool is_silent(const struct fs *fs, const struct silent *silent, const char *endpoint)
+{
+	for (size_t k = 0; k < silent->count; k++)
+		if (!strcmp(fs->options.endpoints[silent->index[k]], endpoint))
+			return true;
+	return false;
+}
+
 /* Bricks that were not named: by the endpoints that the superblock keeps. *added: there was one. */
-static int connect_others(struct fs *fs, bool *added)
+static int connect_others(struct fs *fs, const struct silent *silent, bool *added)
 {
 	*added = false;
 	for (uint32_t k = 0; k < fs->super.brick_count; k++) {
@@ -193,10 +211,14 @@ static int connect_others(struct fs *fs, bool *added)
 		uuid_text(fs->super.brick[k].uuid, text);
 		if (!endpoint[0])
 			return fs_set_error(-ENXIO, "brick %s of this filesystem is missing: name its endpoint too", text);
+		/* Not waited for twice. */
+		if (is_silent(fs, silent, endpoint))
+			return fs_set_error(-ENXIO, "brick %u of %u of this filesystem (%s) is missing: %s; if it is served "
+					    "elsewhere now, name that endpoint", k + 1, fs->super.brick_count, text, silent->text);
 		r = vol_connect(fs->vol, endpoint, &brick);
 		if (r && r != -EEXIST)
-			return fs_set_error(r, "brick %u of %u of this filesystem (%s) is missing: %s",
-					    k + 1, fs->super.brick_count, text, vol_text(fs->vol));
+			return fs_set_error(r, "brick %u of %u of this filesystem (%s) is missing: %s; if it is served elsewhere "
+					    "now, name that endpoint", k + 1, fs->super.brick_count, text, vol_text(fs->vol));
 		if (brick_index(fs, fs->super.brick[k].uuid) < 0)
 			return fs_set_error(-ENXIO, "brick %u of %u of this filesystem (%s) is missing: another one answers at %s; "
 					    "name its endpoint", k + 1, fs->super.brick_count, text, endpoint);
@@ -233,8 +255,16 @@ static int fence(void *arg, const uint8_t uuid[16], const void *page0, const voi
 
 /* ---- the steps */
 
+/* Nobody there, or nobody who speaks: not a refusal by a brick. */
+static bool unreachable(int error)
+{
+	return error == -ECONNREFUSED || error == -ENOENT || error == -ETIMEDOUT || error == -EHOSTUNREACH ||
+	       error == -ENETUNREACH || error == -EHOSTDOWN || error == -ECONNRESET || error == -EAGAIN;
+}
+
 static int attach(struct fs *fs, uint64_t *epoch)
 {
+	struct silent silent = { .count = 0 };
 	bool added;
 	unsigned brick;
 	int r;
@@ -246,27 +276,34 @@ static int attach(struct fs *fs, uint64_t *epoch)
 		if (r == -EEXIST)
 			return fs_set_error(-EINVAL, "%s and %s are the same brick", fs->options.endpoints[k],
 					    vol_brick_endpoint(fs->vol, brick));
-		if (r)
+		if (r && (!unreachable(r) || silent.count == FMT_BRICKS_MAX || silent.count + 1 == fs->options.endpoint_count))
 			return fs_set_error(r, "%s", vol_text(fs->vol));
+		if (r) {
+			silent.index[silent.count++] = k;
+			snprintf(silent.text, sizeof(silent.text), "%s", vol_text(fs->vol));
+		}
 	}
 	r = lock_supers(fs);
 	if (!r)
 		r = read_supers(fs, epoch);
 	if (!r)
-		r = connect_others(fs, &added);
+		r = connect_others(fs, &silent, &added);
 	if (!r && added) {	/* all of them, in the one order */
 		vol_unlock(fs->vol);
 		r = lock_supers(fs);
 		if (!r)
 			r = read_supers(fs, epoch);
 		if (!r)
-			r = connect_others(fs, &added);
+			r = connect_others(fs, &silent, &added);
 		if (!r && added)
 			r = fs_set_error(-EAGAIN, "the filesystem changed while it was being mounted; try again");
 	}
 	if (!r && vol_bricks(fs->vol) != fs->super.brick_count)
 		r = fs_set_error(-EINVAL, "%u bricks were named, but the filesystem has %u",
 				 vol_bricks(fs->vol), fs->super.brick_count);
+	for (size_t k = 0; k < silent.count && !r; k++)
+		fs_say(fs, "endpoint", "%s does not answer; it is not needed: all %u bricks are there",
+		       fs->options.endpoints[silent.index[k]], fs->super.brick_count);
 	return r;
 }
 

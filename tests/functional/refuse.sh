@@ -65,6 +65,30 @@ if [ "$BRICKS" -gt 1 ]; then
 	mount_fs -e "$(endpoint b3)"
 	[ "$(cat "$M/file")" = data ] || fail "the filesystem, mounted by one endpoint"
 	umount_fs
+	# A brick that moved: refused by what the superblock remembers, found where it is named, and then remembered there.
+	# Endpoints that nobody serves any more do not matter, as long as all bricks are found.
+	[ "$TRANSPORT" = tcp ] && moved=$(endpoint b2 unix) || moved=$(endpoint b2 tcp)
+	old=$(endpoint b2)
+	stop_brick b2
+	brickd --pool "$(pool_of b2)" --listen "$moved" >>"$T/log/brickd-b2" 2>&1 &
+	brick_pid[b2]=$!
+	soon 60 brickctl -b "$moved" stat || fail "the brick that moved does not serve"
+	refused "$uuid.*$old.*elsewhere" brickfs "$EP" "$T/m" -f
+	refused "$uuid.*$old.*elsewhere" brickfs "$(endpoint b1)" "$T/m" -f
+	refused "$uuid.*$old.*elsewhere" fsck.brickfs -n "$(endpoint b3)"
+	mount_fs -e "$EP,$moved"
+	[ "$(cat "$M/file")" = data ] || fail "the filesystem, with a brick that moved"
+	umount_fs
+	grep -q "$old does not answer" "$T/log/brickfs-m" || fail "nothing is said of the endpoint that nobody serves"
+	mount_fs -e "$EP"
+	[ "$(cat "$M/file")" = data ] || fail "the filesystem, by its old endpoints and the superblock's memory of the new one"
+	umount_fs
+	must fsck.brickfs -n "$EP"
+	# And back again.
+	stop_brick b2
+	brick_serve b2
+	mount_fs -e "$EP"
+	umount_fs
 	digest >"$T/good"
 fi
 mountpoint -q "$T/m" && fail "something is mounted"
