@@ -123,9 +123,17 @@ static void on_signal(int number)
 	ended = number;
 }
 
-void ctl_fail(struct ctl *ctl, json_t *out, int err, const char *format, ...)
+void ctl_fail_json(json_t *out, int err, const char *text)
 {
 	const char *code = strerrorname_np(-err);
+
+	json_object_set_new(out, "error", json_string_nocheck(text));
+	json_object_set_new(out, "errno", json_integer(-err));
+	json_object_set_new(out, "code", json_string(code ? code : "?"));
+}
+
+void ctl_fail(struct ctl *ctl, json_t *out, int err, const char *format, ...)
+{
 	char text[1024];
 	va_list args;
 
@@ -135,11 +143,8 @@ void ctl_fail(struct ctl *ctl, json_t *out, int err, const char *format, ...)
 	report_error("%s", text);
 	if (ctl->status == CTL_OK)
 		ctl->status = CTL_FAILED;
-	if (out) {
-		json_object_set_new(out, "error", json_string_nocheck(text));
-		json_object_set_new(out, "errno", json_integer(-err));
-		json_object_set_new(out, "code", json_string(code ? code : "?"));
-	}
+	if (out)
+		ctl_fail_json(out, err, text);
 }
 
 static char usage_text[1024]; /* what ctl_usage() said last */

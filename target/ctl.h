@@ -45,6 +45,8 @@ typedef int ctl_command(struct ctl *ctl, const struct ctl_args *args, json_t *ou
 
 /* brickctl.c */
 void ctl_fail(struct ctl *ctl, json_t *out, int err, const char *format, ...) __attribute__((format(printf, 4, 5)));
+/* The JSON part alone, for a failure that a line has named already. */
+void ctl_fail_json(json_t *out, int err, const char *text);
 int ctl_usage(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Waits for standard input, keeps the lease and shows notices meanwhile: 1 input or its end, 0 a signal to end, negative errno: the session is lost. */
 int ctl_wait_input(struct ctl *ctl);

@@ -90,16 +90,40 @@ static int parse_blocks(const struct ctl_args *args, uint64_t **addrs, size_t *n
 	return 0;
 }
 
-/* One entry's outcome, in JSON and when it failed in words. */
-static json_t *tell_entry(struct ctl *ctl, const char *call, uint64_t addr, int status, json_t *entries)
+/* Entries from i on that failed alike, each block right behind the one before: one line names them all. */
+static size_t failed_alike(const uint64_t *addrs, const int *status, size_t i, size_t n)
 {
-	json_t *entry = json_object();
+	size_t run = 1;
 
-	json_object_set_new(entry, "address", ctl_json_address(addr));
-	json_object_set_new(entry, "ok", json_boolean(!status));
-	if (status)
-		ctl_fail(ctl, entry, status, "0x%" PRIx64 ": %s: %s", addr, call, ctl_reason(call, status));
+	while (i + run < n && status[i + run] == status[i] && addrs[i + run] == addrs[i] + (run << BRICK_BLOCK_SHIFT))
+		run++;
+	return run;
+}
+
+/* The outcome of entry i of n, in JSON and when it failed in words. */
+static json_t *tell_entry(struct ctl *ctl, const char *call, const uint64_t *addrs, const int *status, size_t i, size_t n,
+			  json_t *entries)
+{
+	bool behind = i && status[i] == status[i - 1] && addrs[i] == addrs[i - 1] + BRICK_BLOCK_SIZE;
+	json_t *entry = json_object();
+	char text[256];
+
+	json_object_set_new(entry, "address", ctl_json_address(addrs[i]));
+	json_object_set_new(entry, "ok", json_boolean(!status[i]));
 	json_array_append_new(entries, entry);
+	if (!status[i])
+		return entry;
+	if (!behind) {
+		size_t run = failed_alike(addrs, status, i, n);
+
+		if (run > 1)
+			ctl_fail(ctl, NULL, status[i], "0x%" PRIx64 " and %zu block%s behind it: %s: %s", addrs[i], run - 1,
+				 run == 2 ? "" : "s", call, ctl_reason(call, status[i]));
+		else
+			ctl_fail(ctl, NULL, status[i], "0x%" PRIx64 ": %s: %s", addrs[i], call, ctl_reason(call, status[i]));
+	}
+	snprintf(text, sizeof(text), "0x%" PRIx64 ": %s: %s", addrs[i], call, ctl_reason(call, status[i]));
+	ctl_fail_json(entry, status[i], text);
 	return entry;
 }
 
@@ -165,7 +189,7 @@ int ctl_alloc(struct ctl *ctl, const struct ctl_args *args, json_t *out)
 		tell_request(ctl, "alloc", b.addrs[0], err, out);
 	} else {
 		for (size_t i = 0; i < b.n; i++)
-			tell_entry(ctl, "alloc", b.addrs[i], b.status[i], b.entries);
+			tell_entry(ctl, "alloc", b.addrs, b.status, i, b.n, b.entries);
 		print_runs(ctl, "allocated", b.addrs, b.status, b.n);
 	}
 	batch_close(&b);
@@ -184,7 +208,7 @@ int ctl_free(struct ctl *ctl, const struct ctl_args *args, json_t *out)
 		tell_request(ctl, "free", b.addrs[0], err, out);
 	} else {
 		for (size_t i = 0; i < b.n; i++) {
-			tell_entry(ctl, "free", b.addrs[i], b.status[i], b.entries);
+			tell_entry(ctl, "free", b.addrs, b.status, i, b.n, b.entries);
 			if (!b.status[i])
 				ctl_forget(ctl, b.addrs[i]); /* the session's own map went with it */
 		}
@@ -228,7 +252,7 @@ int ctl_map(struct ctl *ctl, const struct ctl_args *args, json_t *out)
 	if (err)
 		tell_request(ctl, "map", b.addrs[0], err, out);
 	for (size_t i = 0; !err && i < b.n; i++) {
-		json_t *entry = tell_entry(ctl, "map", b.addrs[i], b.status[i], b.entries);
+		json_t *entry = tell_entry(ctl, "map", b.addrs, b.status, i, b.n, b.entries);
 		const struct brick_handle *h = &handles[i];
 
 		if (b.status[i])
@@ -270,7 +294,7 @@ int ctl_unmap(struct ctl *ctl, const struct ctl_args *args, json_t *out)
 	if (err)
 		tell_request(ctl, "unmap", b.addrs[0], err, out);
 	for (size_t i = 0; !err && i < b.n; i++) {
-		tell_entry(ctl, "unmap", b.addrs[i], b.status[i], b.entries);
+		tell_entry(ctl, "unmap", b.addrs, b.status, i, b.n, b.entries);
 		if (!b.status[i])
 			ctl_forget(ctl, b.addrs[i]);
 	}
@@ -284,7 +308,7 @@ int ctl_unmap(struct ctl *ctl, const struct ctl_args *args, json_t *out)
 int ctl_persist(struct ctl *ctl, const struct ctl_args *args, json_t *out)
 {
 	struct brick_range *ranges;
-	uint64_t addr, length, at;
+	uint64_t addr, length, at, *addrs;
 	json_t *entries;
 	int *status, err;
 	size_t n;
@@ -299,29 +323,31 @@ int ctl_persist(struct ctl *ctl, const struct ctl_args *args, json_t *out)
 
 	n = (size_t)(((addr & OFFSET_MASK) + length + OFFSET_MASK) >> BRICK_BLOCK_SHIFT);
 	ranges = calloc(n, sizeof(*ranges));
+	addrs = calloc(n, sizeof(*addrs));
 	status = calloc(n, sizeof(*status));
 	entries = json_array();
 	json_object_set_new(out, "entries", entries);
 	at = addr;
-	for (size_t i = 0; ranges && i < n; i++) {
+	for (size_t i = 0; ranges && addrs && i < n; i++) {
 		uint64_t in_block = BRICK_BLOCK_SIZE - (at & OFFSET_MASK), left = addr + length - at;
 
 		/* a range up to the last byte of all has an end of 2^64, which is 0: left is right even so */
-		ranges[i].addr = at;
+		ranges[i].addr = addrs[i] = at;
 		ranges[i].length = (uint32_t)(left && left < in_block ? left : in_block);
 		at += ranges[i].length;
 	}
-	err = ranges && status ? brick_persist(ctl->lane, ranges, n, status) : -ENOMEM;
+	err = ranges && addrs && status ? brick_persist(ctl->lane, ranges, n, status) : -ENOMEM;
 	if (err)
 		tell_request(ctl, "persist", addr, err, out);
 	for (size_t i = 0; !err && i < n; i++) {
-		json_t *entry = tell_entry(ctl, "persist", ranges[i].addr, status[i], entries);
+		json_t *entry = tell_entry(ctl, "persist", addrs, status, i, n, entries);
 
 		json_object_set_new(entry, "length", json_integer(ranges[i].length));
 		if (!status[i] && !ctl->json)
 			printf("0x%" PRIx64 "  %" PRIu32 " bytes persisted\n", ranges[i].addr, ranges[i].length);
 	}
 	free(ranges);
+	free(addrs);
 	free(status);
 	return 0;
 }

@@ -57,6 +57,17 @@ status 3 brickctl -b tcp://127.0.0.1:1 --timeout 5 stat
 [ "$(brickctl -b "unix:$T/nobody" --json stat 2>/dev/null | jq -r '"\(.errno) \(.code)"')" = "2 ENOENT" ] || fail "no error in JSON"
 status 1 ctl b1 free $A
 grep -q "^brickctl: $A: " <<<"$words" || fail "the failure does not name the address: $words"
+# Blocks that fail alike are one line, and an entry each in JSON.
+must ctl b1 alloc 0x7000000000000000 32
+status 1 ctl b1 alloc 0x7000000000000000 1000
+[ "$(grep -c 'alloc: exists' <<<"$words") $(grep -c 'alloc: no space' <<<"$words")" = "1 1" ] ||
+	fail "a line for each block: $(head -n 3 <<<"$words")"
+grep -q '^brickctl: 0x7000000000000000 and 31 blocks behind it: alloc: exists' <<<"$words" || fail "which blocks? $words"
+grep -q '^brickctl: 0x7000000004000000 and 967 blocks behind it: alloc: no space' <<<"$words" || fail "which blocks? $words"
+codes=$(ctl b1 --json alloc 0x7000000000000000 1000 2>/dev/null |
+	jq -r '[.entries[].code] | group_by(.) | map("\(.[0]) \(length)") | join(" ")')
+[ "$codes" = "EEXIST 32 ENOSPC 968" ] || fail "the entries in JSON: $codes"
+must ctl b1 free 0x7000000000000000 32
 status 0 ctl b1 alloc $A 2
 status 1 ctl b1 --json alloc $A 3
 [ "$(ctl b1 --json alloc $A 4 2>/dev/null | jq -c '[.entries[] | [.ok, .errno]]')" = '[[false,17],[false,17],[false,17],[true,null]]' ] ||
