@@ -212,6 +212,8 @@ static void print_people(const struct fsck *f, int status, const struct fs_check
 	} else if (status & FSCK_CORRECTED) {
 		printf("%s: %ju problem%s corrected\n", f->source, (uintmax_t)first->problems,
 		       first->problems == 1 ? "" : "s");
+	} else if (error) {
+		printf("%s: the check ended there; fsck.brickfs cannot repair that yet\n", f->source);
 	} else {
 		uint64_t found = first->problems > f->told ? first->problems : f->told;
 

@@ -133,6 +133,8 @@ static int make(struct fs *fs, const struct fs_make_options *options)
 			return fs_set_error(r, "%s", vol_text(fs->vol));
 	}
 	r = vol_lock(fs->vol, true, 5000);
+	if (r)
+		return fs_set_error(r, "%s", vol_text(fs->vol));
 	/* From here on no old filesystem is found, should this end half-way. */
 	for (unsigned b = 0; b < vol_bricks(fs->vol) && !r; b++)
 		r = vol_write_on(fs->vol, b, 0, zero, sizeof(zero));

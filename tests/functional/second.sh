@@ -18,7 +18,7 @@ for ep in "$EP" "$other"; do
 	grep -q "${mount_pid[m]}\|brickfs@\|brickfs.*$(hostname)" <<<"$words" || fail "it does not say who holds it: $words"
 	mountpoint -q "$T/second" && fail "something is mounted at $T/second"
 	refused 'held|holds|mounted|in use|busy' mkfs.brickfs "$ep"
-	refused 'held|holds|mounted|in use|busy' mkfs.brickfs -f "$ep"
+	refused '^mkfs.brickfs: in use by' mkfs.brickfs -f "$ep"
 	refused 'held|holds|mounted|in use|busy' fsck.brickfs -n "$ep"
 done
 refused 'held|holds|mounted|in use|busy' mount -t fuse.brickfs "$EP" "$T/second"
