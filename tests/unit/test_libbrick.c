@@ -646,7 +646,7 @@ START_TEST(test_fault_garbage)
 	bool more;
 	size_t n;
 
-	start(transports[_i % 2], 4, 1, 60);
+	start(transports[_i % 2], 4, 1, 200);
 	map_new(0, BRICK_MAP_WRITE, &handle);
 	fake_set_seed(fake, (unsigned)_i * 1000);
 	for (int i = 0; i < 60; i++) {
@@ -679,7 +679,10 @@ START_TEST(test_fault_garbage)
 		ck_assert_int_le(ret, 0);
 		fake_set(fake, FAKE_GOOD);
 		ck_assert_int_eq(brick_in_flight(lane), 0);
-		ck_assert_int_eq(brick_lane_rejoin(lane), 0);
+		/* The time limit is short for the sake of the garbage; on a loaded machine it is too short for this. */
+		for (int tries = 0; (ret = brick_lane_rejoin(lane)) == -ETIMEDOUT && tries < 500; tries++)
+			;
+		ck_assert_int_eq(ret, 0);
 	}
 	stop();
 }
