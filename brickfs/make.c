@@ -19,7 +19,11 @@ static int refuse_used(struct fs *fs)
 
 	if (!used)
 		return 0;
-	if (!vol_lock(fs->vol, false, 0)) {
+	int r = vol_lock(fs->vol, false, 0);
+
+	if (r == -EBUSY)
+		return fs_set_error(r, "%s", vol_text(fs->vol));
+	if (!r) {
 		for (unsigned b = 0; b < vol_bricks(fs->vol); b++)
 			if (!vol_read_on(fs->vol, b, 0, page, sizeof(page)) &&
 			    (fmt_super_magic(page[0]) || fmt_super_magic(page[1]))) {
@@ -101,6 +105,7 @@ static int make(struct fs *fs, const struct fs_make_options *options)
 {
 	static const uint8_t zero[2 * FMT_PAGE];
 	uint64_t duplicates;
+	bool fresh[FMT_BRICKS_MAX] = { false };
 	unsigned brick;
 	int r;
 
@@ -129,12 +134,17 @@ static int make(struct fs *fs, const struct fs_make_options *options)
 		return r;
 	for (unsigned b = 0; b < vol_bricks(fs->vol); b++) {
 		r = vol_alloc_on(fs->vol, b);
-		if (r && r != -EEXIST)
-			return fs_set_error(r, "%s", vol_text(fs->vol));
+		fresh[b] = !r;
+		if (r && r != -EEXIST) {
+			fs_set_error(r, "%s", vol_text(fs->vol));
+			goto refused;
+		}
 	}
 	r = vol_lock(fs->vol, true, 5000);
-	if (r)
-		return fs_set_error(r, "%s", vol_text(fs->vol));
+	if (r) {
+		fs_set_error(r, "%s", vol_text(fs->vol));
+		goto refused;
+	}
 	/* From here on no old filesystem is found, should this end half-way. */
 	for (unsigned b = 0; b < vol_bricks(fs->vol) && !r; b++)
 		r = vol_write_on(fs->vol, b, 0, zero, sizeof(zero));
@@ -152,6 +162,12 @@ static int make(struct fs *fs, const struct fs_make_options *options)
 	if (!r)		/* both copies */
 		r = fs_super_write(fs);
 	return r ? fs_set_error(r, "%s: %s", strerror(-r), vol_text(fs->vol)) : 0;
+refused:
+	/* Nothing is changed by a refusal. */
+	for (unsigned b = 0; b < vol_bricks(fs->vol); b++)
+		if (fresh[b])
+			vol_unalloc_on(fs->vol, b);
+	return r;
 }
 
 int fs_make(const struct fs_make_options *options, struct fs_info *made)

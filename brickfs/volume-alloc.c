@@ -127,7 +127,15 @@ int vol_alloc_on(struct volume *vol, unsigned brick)
 	if (r && r != -EEXIST)
 		vol_say(vol, "brick %s: block 0x%llx cannot be allocated: %s", vol->brick[brick]->endpoint,
 			(unsigned long long)vol->private_addr, strerror(-r));
-	return r == -EEXIST ? 0 : r;
+	return r;
+}
+
+void vol_unalloc_on(struct volume *vol, unsigned brick)
+{
+	int status = 0;
+
+	if (!vol_error(vol) && brick < vol->bricks && !call(vol->brick[brick], &vol->private_addr, 1, false, &status) && !status)
+		vol->brick[brick]->free_blocks++;
 }
 
 /* One block of the brick's count, if there is one. */

@@ -99,6 +99,8 @@ int vol_read_on(struct volume *vol, unsigned brick, uint32_t offset, void *buffe
 int vol_write_on(struct volume *vol, unsigned brick, uint32_t offset, const void *buffer, uint32_t length);
 /* mkfs: private_addr comes to life on that brick (-EEXIST is fine). */
 int vol_alloc_on(struct volume *vol, unsigned brick);
+/* Takes that back, for a mkfs that is refused after all; who maps the block by now keeps it. */
+void vol_unalloc_on(struct volume *vol, unsigned brick);
 /* mkfs -f: frees every block of the volume but private_addr. */
 int vol_release_all(struct volume *vol);
 

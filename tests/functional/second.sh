@@ -4,6 +4,7 @@
 . "$SRC/tests/functional/lib.sh"
 
 start_bricks 256
+start_brick empty 64M
 make_fs
 mount_fs
 echo mine >"$M/mine"
@@ -19,6 +20,8 @@ for ep in "$EP" "$other"; do
 	mountpoint -q "$T/second" && fail "something is mounted at $T/second"
 	refused 'held|holds|mounted|in use|busy' mkfs.brickfs "$ep"
 	refused '^mkfs.brickfs: in use by' mkfs.brickfs -f "$ep"
+	refused '^mkfs.brickfs: in use by' mkfs.brickfs -f "$(endpoint empty),$ep"
+	ctl empty list | grep -q '^0x' && fail "a refused mkfs left a block on the other brick: $(ctl empty list)"
 	refused 'held|holds|mounted|in use|busy' fsck.brickfs -n "$ep"
 done
 refused 'held|holds|mounted|in use|busy' mount -t fuse.brickfs "$EP" "$T/second"

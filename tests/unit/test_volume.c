@@ -282,7 +282,7 @@ START_TEST(private_block)
 	ck_assert_int_eq(vol_read_on(vol, 1, 512, buffer, 4), 0);
 	ck_assert(!memcmp(buffer, "one!", 4));
 	ck_assert_int_eq(vol_read_on(vol, 1, VOL_BLOCK_SIZE - 2, buffer, 4), -EINVAL);
-	ck_assert_int_eq(vol_alloc_on(vol, 0), 0);
+	ck_assert_int_eq(vol_alloc_on(vol, 0), -EEXIST);
 	alloc_run(vol, 5, 9);
 	ck_assert_int_eq(vol_release_all(vol), 0);
 	ck_assert_uint_eq(sim_used(sim, 0) + sim_used(sim, 1), 2);
@@ -783,7 +783,7 @@ START_TEST(refusals)
 	ck_assert_int_eq(vol_lock(vol, true, 0), -ENOENT);
 	ck_assert_ptr_nonnull(strstr(vol_text(vol), "sim:1"));
 	ck_assert_int_eq(vol_alloc_on(vol, 0), 0);
-	ck_assert_int_eq(vol_alloc_on(vol, 0), 0);
+	ck_assert_int_eq(vol_alloc_on(vol, 0), -EEXIST);
 	ck_assert_int_eq(vol_lock(vol, true, 0), 0);
 	ck_assert_int_eq(put(vol, ADDR(77), "x"), -ENOENT);
 	end(vol, sim);
