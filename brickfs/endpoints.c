@@ -39,7 +39,7 @@ int endpoints_split(const char *text, char ***result, size_t *result_count)
 		endpoints[count++] = one;
 		rc = endpoint_parse(one, &parsed);
 		if (rc) {
-			report_error("'%s' is not an endpoint: expected tcp://host:port, unix:/path or rdma://host:port", one);
+			report_error("'%s' is not an endpoint: expected " ENDPOINT_SYNTAX, one);
 			goto fail;
 		}
 		if (count > VOL_BRICKS_MAX) {

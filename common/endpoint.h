@@ -23,6 +23,8 @@ struct endpoint {
 };
 
 int endpoint_parse(const char *text, struct endpoint *endpoint);
+/* What an endpoint looks like, for the message about one that does not parse. */
+#define ENDPOINT_SYNTAX "tcp://host:port, unix:/absolute/path (107 bytes at most) or rdma://host:port, with a port up to 65535"
 /* Writes the canonical text; room for ENDPOINT_TEXT_MAX bytes. */
 #define ENDPOINT_TEXT_MAX 288
 void endpoint_format(const struct endpoint *endpoint, char *text);

@@ -134,8 +134,7 @@ int brick_open(const char *endpoint, const struct brick_options *options, struct
 	session->timeout_ms = options->timeout_ms ? options->timeout_ms : SESSION_TIMEOUT_MS;
 	ret = endpoint_parse(endpoint, &session->endpoint);
 	if (ret < 0) {
-		ret = brick_fail(-EINVAL, "%s: not an endpoint; tcp://host:port, unix:/path and rdma://host:port are",
-				 endpoint);
+		ret = brick_fail(-EINVAL, "%s: not an endpoint: expected " ENDPOINT_SYNTAX, endpoint);
 		goto fail;
 	}
 	endpoint_format(&session->endpoint, session->text);

@@ -618,7 +618,7 @@ int main(int argc, char **argv)
 	if (!err && !common.endpoint)
 		err = ctl_usage("-b ENDPOINT is missing (tcp://host:port, unix:/path or rdma://host:port)");
 	else if (!err && endpoint_parse(common.endpoint, &endpoint))
-		err = ctl_usage("-b %s: not an endpoint (tcp://host:port, unix:/path or rdma://host:port)", common.endpoint);
+		err = ctl_usage("-b %s: not an endpoint: expected " ENDPOINT_SYNTAX, common.endpoint);
 	else if (!err && command && command->script_only)
 		err = ctl_usage("%s: only in a script (brickctl -b %s -)", command->name, common.endpoint);
 	ctl.endpoint = common.endpoint;

@@ -161,7 +161,7 @@ static int parse_listen(const char *text, struct options *options)
 		return -EINVAL;
 	}
 	if (endpoint_parse(text, &options->endpoint[options->endpoints]))
-		return usage("--listen", text, "not an endpoint; write tcp://HOST:PORT or unix:/PATH");
+		return usage("--listen", text, "not an endpoint: expected " ENDPOINT_SYNTAX);
 	options->endpoints++;
 	return 0;
 }
