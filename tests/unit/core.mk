@@ -45,13 +45,13 @@ tests_unit_test_flips_LDADD = tests/unit/libsimfs.la tests/crash/libsim.la brick
 TESTS += tests/unit/test_flips
 
 check_PROGRAMS += tests/unit/test_orders
-tests_unit_test_orders_SOURCES = tests/unit/test_orders.c
+tests_unit_test_orders_SOURCES = tests/unit/test_orders.c tests/unit/orders.h
 tests_unit_test_orders_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs -I$(top_srcdir)/tests/crash $(CHECK_CFLAGS)
 tests_unit_test_orders_LDADD = brickfs/libcore.la tests/crash/libsim.la $(CHECK_LIBS)
 TESTS += tests/unit/test_orders
 
 check_PROGRAMS += tests/unit/test_orders_full
-tests_unit_test_orders_full_SOURCES = tests/unit/test_orders_full.c
+tests_unit_test_orders_full_SOURCES = tests/unit/test_orders_full.c tests/unit/orders.h
 tests_unit_test_orders_full_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs -I$(top_srcdir)/tests/crash $(CHECK_CFLAGS)
 tests_unit_test_orders_full_LDADD = brickfs/libcore.la tests/crash/libsim.la $(CHECK_LIBS)
 TESTS += tests/unit/test_orders_full
