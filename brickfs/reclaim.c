@@ -134,10 +134,10 @@ int reclaim(struct fs *fs)
 			}
 			d->inode->pins--;
 			inode_put(fs, d->inode);
+			log_trim(fs);	/* each deletion is an operation: a batch must fit its segment */
 		}
 		free(d);
 	}
-	log_trim(fs);
 	fs->reclaiming = false;
 	pthread_cond_broadcast(&fs->freed);
 	pthread_mutex_unlock(&fs->lock);
