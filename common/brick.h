@@ -49,6 +49,7 @@ struct brick_options {
 	uint32_t maps;		/* mapped blocks wanted, 0: as many as are granted */
 	uint16_t lanes;		/* lanes wanted, 0: 1 */
 	uint16_t depth;		/* requests in flight on a lane, 0: 64 */
+	uint32_t spin_us;	/* how long to look for an answer before sleeping, where looking is cheap (verbs); 0: 50 */
 	uint32_t timeout_ms;	/* for connecting, and for each request without an answer while nothing else moves (at most four times); 0: 10000 */
 };
 
@@ -189,6 +190,11 @@ struct brick_stat {
 	enum brick_persist_method method;
 	bool failed, fault;
 	struct brick_op_stat op[BRICK_OPS];
+	uint32_t regions;	/* verbs: blocks registered as memory regions, one for each map */
+	/* Cached mode; all 0 in direct mode.  In blocks: that fit into memory; of these, taken, pinned by maps, not persisted. */
+	uint32_t memory, memory_used, memory_pinned, memory_dirty;
+	uint64_t fills, write_backs, evictions;	/* blocks, since the start of the brick */
+	uint64_t recalls;	/* RECALL notices sent, since the start */
 };
 int brick_stat(struct brick_lane *lane, struct brick_stat *stat);
 

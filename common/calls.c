@@ -441,6 +441,11 @@ int brick_stat(struct brick_lane *lane, struct brick_stat *stat)
 		.generation = reply.generation,
 		.method = (enum brick_persist_method)reply.method,
 		.failed = reply.failed, .fault = reply.fault,
+		.regions = reply.regions,
+		.memory = reply.memory, .memory_used = reply.memory_used, .memory_pinned = reply.memory_pinned,
+		.memory_dirty = reply.memory_dirty,
+		.fills = reply.fills, .write_backs = reply.write_backs, .evictions = reply.evictions,
+		.recalls = reply.recalls,
 	};
 	memcpy(stat->uuid, reply.uuid, sizeof(stat->uuid));
 	for (int i = 0; i < BRICK_OPS; i++)

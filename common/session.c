@@ -45,7 +45,6 @@ static void default_name(char *name, size_t size)
 static int hello(struct brick_session *session, struct brick_lane *lane, const struct brick_options *options)
 {
 	struct wire_hello ask = {
-		.features = WIRE_FEATURES_KNOWN,
 		.maps = options->maps,
 		.lanes = options->lanes ? options->lanes : 1,
 		.depth = (uint16_t)lane->depth,
@@ -62,7 +61,7 @@ static int hello(struct brick_session *session, struct brick_lane *lane, const s
 	ret = call_single(lane, WIRE_HELLO, &ask, decode_hello, &reply);
 	if (ret < 0)
 		return ret;
-	if (reply.features & ~WIRE_FEATURES_KNOWN)
+	if (reply.features & ~ask.features)
 		return brick_fail(-EPROTO, "%s: the brick turned on features that were not asked for (0x%" PRIx64 ")",
 				  session->text, reply.features);
 	if (reply.method < WIRE_PERSIST_TARGET || reply.method > WIRE_PERSIST_VOLATILE)

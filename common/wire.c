@@ -25,7 +25,7 @@ _Static_assert(WIRE_HEADER_SIZE + LIST_HEAD + WIRE_EXTENTS_MAX * EXTENT_SIZE <= 
 	       "a full page of extents fits a message");
 _Static_assert(WIRE_HEADER_SIZE + SESSIONS_HEAD + WIRE_SESSIONS_MAX * SESSION_SIZE <= WIRE_MSG_MAX,
 	       "a full page of sessions fits a message");
-_Static_assert(WIRE_HEADER_SIZE + 112 + WIRE_OPS * 48 <= WIRE_MSG_MAX, "the statistics fit a message");
+_Static_assert(WIRE_HEADER_SIZE + 176 + WIRE_OPS * 48 <= WIRE_MSG_MAX, "the statistics fit a message");
 _Static_assert(WIRE_PREAMBLE_SIZE <= 48 && WIRE_PREAMBLE_REPLY_SIZE <= 48, "preambles fit the CM's private data");
 _Static_assert(WIRE_DATA_MAX <= UINT32_MAX - WIRE_RW_FIXED, "a data message has a 32-bit length");
 
@@ -35,7 +35,7 @@ static const struct {
 	int error;
 } statuses[] = {
 	{1, EPERM},	    {2, ENOENT},     {4, EINTR},       {5, EIO},	   {6, ENXIO},	       {11, EAGAIN},
-	{12, ENOMEM},	    {13, EACCES},    {14, EFAULT},     {16, EBUSY},	   {17, EEXIST},       {19, ENODEV},
+	{12, ENOMEM},	    {13, EACCES},    {14, EFAULT},     {16, EBUSY},	   {17, EEXIST},       {18, EXDEV},        {19, ENODEV},
 	{22, EINVAL},	    {23, ENFILE},    {24, EMFILE},	    {27, EFBIG},     {28, ENOSPC},     {30, EROFS},	   {34, ERANGE},       {62, ETIME},
 	{71, EPROTO},	    {75, EOVERFLOW}, {87, EUSERS},     {90, EMSGSIZE},	   {93, EPROTONOSUPPORT}, {95, EOPNOTSUPP},
 	{103, ECONNABORTED}, {104, ECONNRESET}, {105, ENOBUFS}, {107, ENOTCONN},   {108, ESHUTDOWN},   {110, ETIMEDOUT},
@@ -467,7 +467,16 @@ size_t wire_put_stat_reply(uint8_t *buf, uint32_t id, const struct wire_stat_rep
 	put_u8(&p, m->failed);
 	put_u8(&p, m->fault);
 	put_u8(&p, WIRE_OPS);
-	put_zeroes(&p, 12);
+	put_u32(&p, m->regions);
+	put_u32(&p, m->memory);
+	put_u32(&p, m->memory_used);
+	put_u32(&p, m->memory_pinned);
+	put_u32(&p, m->memory_dirty);
+	put_u64(&p, m->fills);
+	put_u64(&p, m->write_backs);
+	put_u64(&p, m->evictions);
+	put_u64(&p, m->recalls);
+	put_zeroes(&p, 24);
 	for (unsigned i = 0; i < WIRE_OPS; i++) {
 		const struct wire_op_stat *op = &m->op[i];
 
@@ -503,7 +512,16 @@ int wire_get_stat_reply(const uint8_t *msg, size_t len, struct wire_stat_reply *
 	m->failed = get_bool(&g);
 	m->fault = get_bool(&g);
 	get_need(&g, get_u8(&g) == WIRE_OPS && method_known(m->method));
-	get_zeroes(&g, 12);
+	m->regions = get_u32(&g);
+	m->memory = get_u32(&g);
+	m->memory_used = get_u32(&g);
+	m->memory_pinned = get_u32(&g);
+	m->memory_dirty = get_u32(&g);
+	m->fills = get_u64(&g);
+	m->write_backs = get_u64(&g);
+	m->evictions = get_u64(&g);
+	m->recalls = get_u64(&g);
+	get_zeroes(&g, 24);
 	for (unsigned i = 0; i < WIRE_OPS; i++) {
 		struct wire_op_stat *op = &m->op[i];
 

@@ -96,7 +96,8 @@ struct wire_header {
 };
 
 /* What a brick can do beyond version 1; a HELLO with unknown ones is refused. */
-#define WIRE_FEATURES_KNOWN	0ull
+#define WIRE_FEATURE_FLUSH	1ull	/* verbs: the initiator can post RDMA FLUSH; granted: regions are registered for it */
+#define WIRE_FEATURES_KNOWN	WIRE_FEATURE_FLUSH
 
 struct wire_hello {
 	uint64_t features;
@@ -203,6 +204,11 @@ struct wire_stat_reply {
 	uint8_t failed;		/* a persist failed: every later one does, until restart */
 	uint8_t fault;		/* fault mode (tests) */
 	struct wire_op_stat op[WIRE_OPS];
+	uint32_t regions;	/* verbs: blocks registered as memory regions, one for each map */
+	/* Cached mode; all 0 in direct mode. In blocks: */
+	uint32_t memory, memory_used, memory_pinned, memory_dirty;
+	uint64_t fills, write_backs, evictions;	/* blocks, since the start */
+	uint64_t recalls;	/* RECALL notices sent, since the start */
 };
 
 struct wire_session_info {

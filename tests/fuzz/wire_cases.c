@@ -371,6 +371,10 @@ static size_t sample_stat_reply(uint8_t *buf, enum wire_variant v)
 		.maps = (uint32_t)value(v, 0x110a), .sessions_max = (uint32_t)value(v, 0x110b),
 		.lanes_max = (uint32_t)value(v, 0x110c), .maps_max = (uint32_t)value(v, 0x110d),
 		.method = WIRE_PERSIST_TARGET, .failed = v == SAMPLE_MOST, .fault = v != SAMPLE_LEAST,
+		.regions = (uint32_t)value(v, 0x110e), .memory = (uint32_t)value(v, 0x110f),
+		.memory_used = (uint32_t)value(v, 0x1110), .memory_pinned = (uint32_t)value(v, 0x1111),
+		.memory_dirty = (uint32_t)value(v, 0x1112), .fills = value(v, 0x1113), .write_backs = value(v, 0x1114),
+		.evictions = value(v, 0x1115), .recalls = value(v, 0x1116),
 	};
 
 	for (unsigned i = 0; i < sizeof(m.uuid); i++)

@@ -210,7 +210,8 @@ START_TEST(test_fields)
 {
 	struct wire_hello hello = {1, 2, 3, 4, 5, "x"}, hello2;
 	struct wire_hello_reply reply = {1, {2}, 3, 4, 500, 6, 7, 8, 9, 10, 11, 12, WIRE_PERSIST_VOLATILE}, reply2;
-	struct wire_stat_reply stat = {{1}, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 1, 0, 1, {{1, 2, 3, 4, 5, 6}}}, stat2;
+	struct wire_stat_reply stat = {{1}, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 1, 0, 1, {{1, 2, 3, 4, 5, 6}},
+				       15, 16, 17, 18, 19, 20, 21, 22, 23}, stat2;
 	struct wire_sessions_reply sessions = {.more = true, .count = 1}, sessions2;
 	struct wire_notice notice = {3, 4}, notice2;
 	size_t len;
@@ -241,13 +242,16 @@ START_TEST(test_fields)
 	ck_assert_uint_eq(buf[96], 3);	/* method */
 
 	len = wire_put_stat_reply(buf, 1, &stat);
-	ck_assert_uint_eq(len, 560);
+	ck_assert_uint_eq(len, 624);
 	ck_assert_int_eq(wire_get_stat_reply(buf, len, &stat2), 0);
 	ck_assert(stat2.uuid[0] == 1 && stat2.instance == 2 && stat2.loss_epoch == 3 && stat2.capacity == 4);
 	ck_assert(stat2.free == 5 && stat2.zeroed == 6 && stat2.uptime_ms == 7 && stat2.sessions == 8);
 	ck_assert(stat2.lanes == 9 && stat2.maps == 10 && stat2.sessions_max == 11 && stat2.lanes_max == 12);
 	ck_assert(stat2.maps_max == 13 && stat2.generation == 14 && stat2.method == 1 && !stat2.failed && stat2.fault);
 	ck_assert(stat2.op[0].count == 1 && stat2.op[0].errors == 2 && stat2.op[0].bytes == 3);
+	ck_assert(stat2.regions == 15 && stat2.memory == 16 && stat2.memory_used == 17 && stat2.memory_pinned == 18);
+	ck_assert(stat2.memory_dirty == 19 && stat2.fills == 20 && stat2.write_backs == 21 && stat2.evictions == 22);
+	ck_assert(stat2.recalls == 23);
 	ck_assert(stat2.op[0].p50_ns == 4 && stat2.op[0].p99_ns == 5 && stat2.op[0].max_ns == 6);
 
 	sessions.session[0] = (struct wire_session_info){1, 2, 3, 4, 5, 6, "tcp", "name"};
