@@ -5,7 +5,7 @@
 
 need python3
 
-start_bricks 768
+start_bricks "$(sized 768 256)"
 make_fs
 mount_fs timeo=60
 cat >"$T/writer.py" <<'END'

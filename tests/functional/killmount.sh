@@ -41,12 +41,12 @@ except OSError as e:
     print(f"the copier ends at file {i}: {e}")
 END
 
-start_bricks 1536
+start_bricks "$(sized 1536 512)"
 make_fs
 empty=$(used_blocks)
 : >"$T/fsynced"
 rounds=${FULL:+20}
-rounds=${rounds:-4}
+rounds=${rounds:-$(sized 4 2)}
 for ((round = 1; round <= rounds; round++)); do
 	mount_fs
 	if [ -s "$T/fsynced" ]; then

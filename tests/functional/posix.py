@@ -984,9 +984,10 @@ def main():
             continue
         os.mkdir(f"{top}/{f.__name__}")
         os.chdir(f"{top}/{f.__name__}")
+        begin = time.monotonic()
         try:
             f()
-            print(f"ok      {f.__name__}: {f.__doc__}", flush=True)
+            print(f"ok      {f.__name__}: {f.__doc__} ({time.monotonic() - begin:.1f} s)", flush=True)
         except Exception:
             failed += 1
             print(f"FAILED  {f.__name__}: {f.__doc__}\n{traceback.format_exc()}", flush=True)

@@ -14,7 +14,7 @@
 # reads what the daemons said: a line with BUG, assert, sanitizer or leak fails the test.
 #
 # Environment: FULL=1 full sizes, SMALL=1 sizes for a slow machine with little memory; BRICK_TESTS="NAME..." leaves all others
-# out; KEEP=1 keeps the scratch directory; BUILD and SRC, where the build and the source are; SCRATCH, where scratch directories
+# out; KEEP=1 keeps the scratch directory; TRACE=1 shows every command with its time; BUILD and SRC, where the build and the source are; SCRATCH, where scratch directories
 # are made; RDMA_ADDRESS, where bricks listen for rdma (10.77.0.1, the address of the machine that tests/rdma/vm-run boots).
 # Exit status as automake wants it: 0 passed, 77 skipped, 1 failed.
 set -u
@@ -95,7 +95,7 @@ inside='
 	sbin=$(readlink -f /sbin)
 	mount -t overlay -o "lowerdir=$T/sbin:$sbin" overlay "$sbin" || echo "no overlay over $sbin" >"$T/state/no-sbin"
 	mount -t tmpfs tmpfs /run/mount && mount -t tmpfs tmpfs /run/brickfs || exit 77
-	exec bash "$1"
+	exec bash ${TRACE:+-x} "$1"
 '
 
 # What the daemons said, and what sanitizers wrote beside them.
@@ -160,7 +160,7 @@ run_one() {
 	trap 'clean_up; exit 1' INT TERM HUP
 	chmod 755 "$T"
 	mkdir -p "$T/log" "$T/pool" "$T/state"
-	export T TEST TRANSPORT BRICKS MAPS
+	export T TEST TRANSPORT BRICKS MAPS TRACE=${TRACE-} PS4="+\${EPOCHREALTIME:6:8} "
 	# The programs themselves before libtool's wrappers, which take dozens of forks to start them.
 	export PATH=$BUILD/target/.libs:$BUILD/brickfs/.libs:$BUILD/target:$BUILD/brickfs:$BUILD/common:$PATH
 	export LD_LIBRARY_PATH=$BUILD/common/.libs${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
