@@ -122,6 +122,8 @@ static int find_way(struct transport *t, struct sockaddr *address, uint64_t dead
 		return brick_fail(-ENODEV, "%s: no RDMA device of this host serves this address", t->text);
 	if (rdma_resolve_route(t->id, left_ms(deadline)) < 0) {
 		ret = errno ? -errno : -EHOSTUNREACH;
+		if (ret == -ENODEV)
+			return brick_fail(ret, "%s: no RDMA device of this host serves this address", t->text);
 		return brick_fail(ret, "%s: no route to the address: %s", t->text, brick_errno_text(ret));
 	}
 	return expect(t, deadline, RDMA_CM_EVENT_ROUTE_RESOLVED, "no route to the address");
