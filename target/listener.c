@@ -20,7 +20,7 @@ static void verbs_close(struct listener *listener)
 {
 }
 
-static int verbs_accept(struct listener *listener, int socket, struct peer *peer)
+static int verbs_accept(struct listener *listener, int socket, struct conn **conn, struct peer *peer)
 {
 	return -EPROTONOSUPPORT;
 }

@@ -3,8 +3,8 @@
  * listener - where connections come from: the table of transports.
  *
  * A transport says how an endpoint is listened on and what its lanes are like;
- * the calls themselves are written once, above.  tcp and local hand over
- * connected stream sockets.  verbs has its row, and refuses until it is built.
+ * the calls themselves are written once, above.  What accept hands over is a
+ * connection (conn.h).
  */
 #ifndef TARGET_LISTENER_H
 #define TARGET_LISTENER_H
@@ -13,6 +13,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "conn.h"
 #include "endpoint.h"
 
 #define LISTENER_SOCKETS 8
@@ -42,8 +43,8 @@ struct transport {
 	/* Says what went wrong through report(), naming the endpoint; returns a negative errno. */
 	int (*listen)(struct listener *listener);
 	void (*close)(struct listener *listener);
-	/* A new connection on one of the sockets: its descriptor or a negative errno. */
-	int (*accept)(struct listener *listener, int socket, struct peer *peer);
+	/* A new connection on one of the sockets: 0, -EAGAIN (there was none), or a negative errno. */
+	int (*accept)(struct listener *listener, int socket, struct conn **conn, struct peer *peer);
 };
 
 extern const struct transport transport_tcp, transport_local, transport_verbs;

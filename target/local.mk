@@ -17,7 +17,7 @@ noinst_LTLIBRARIES += target/libserver.la
 target_libserver_la_SOURCES = \
 	target/table.h target/table.c \
 	target/stats.h target/stats.c \
-	target/stream.h target/stream.c \
+	target/stream.h target/stream.c target/conn.h target/conn_stream.c \
 	target/listener.h target/listener.c target/listener_tcp.c target/listener_local.c \
 	target/worker.h target/worker.c \
 	target/server.h target/server.c \

@@ -23,11 +23,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "conn.h"
 #include "idmap.h"
 #include "listener.h"
 #include "pool.h"
 #include "stats.h"
-#include "stream.h"
 #include "table.h"
 #include "tier.h"
 #include "wire.h"
@@ -175,12 +175,12 @@ struct lane {
 
 	pthread_mutex_t lock;
 	pthread_cond_t idle;
-	bool sending; /* somebody has the socket's sending side */
+	bool sending; /* somebody has the connection's sending side */
 	bool broken;  /* a send failed */
 	uint32_t pending; /* requests with the workers, not answered */
-	struct job *out, **out_last; /* replies that wait for the socket */
+	struct job *out, **out_last; /* replies that wait for the connection */
 
-	struct stream stream;
+	struct conn *conn; /* lane.lock: NULL once it is closed, which is after the lane has left server.lanes */
 };
 
 /* server.c */
@@ -199,7 +199,8 @@ int server_adopt(struct server *server, int fd, const struct transport *transpor
 bool server_may_complain(struct server *server);
 
 /* lane.c: connections */
-int lane_start(struct server *server, int fd, const struct transport *transport, const struct peer *peer);
+/* Takes the connection over, also when it fails. */
+int lane_start(struct server *server, struct conn *conn, const struct transport *transport, const struct peer *peer);
 void lane_join(struct lane *lane); /* its thread has finished: waits for it, frees the lane */
 /* Shuts the connection down; its thread ends soon. Any lock but lane.lock may be held. */
 void lane_shutdown(struct lane *lane);

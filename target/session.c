@@ -263,7 +263,7 @@ bool session_hung_up(const struct session *session)
 	struct server *server = session->server;
 
 	for (uint32_t i = 0; i < server->config.max_lanes; i++)
-		if (session->lane[i] && !stream_hung_up(&session->lane[i]->stream))
+		if (session->lane[i] && !session->lane[i]->conn->ops->hung_up(session->lane[i]->conn))
 			return false;
 	return !session->joining;
 }
