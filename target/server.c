@@ -95,6 +95,19 @@ void server_delete(struct server *server)
 	free(server);
 }
 
+/* In direct mode the blocks' memory is the pool's own, which may be of a kind that cannot be served everywhere. */
+static int prove_memory(struct server *server, struct listener *listener)
+{
+	int ret;
+
+	if (!listener->transport->prove || tier_mode(server->tier) != TIER_DIRECT)
+		return 0;
+	ret = listener->transport->prove(listener, pool_address(server->pool, 0), POOL_SLOT_SIZE);
+	if (ret)
+		report_error("%s: cannot be served there", pool_path(server->pool));
+	return ret;
+}
+
 int server_listen(struct server *server, const struct endpoint *endpoint)
 {
 	char text[ENDPOINT_TEXT_MAX];
@@ -111,9 +124,10 @@ int server_listen(struct server *server, const struct endpoint *endpoint)
 		return -EPERM;
 	}
 	ret = listener_open(&server->listener[server->listeners], endpoint);
-	if (!ret)
-		server->listeners++;
-	return ret;
+	if (ret)
+		return ret;
+	server->listeners++;
+	return prove_memory(server, &server->listener[server->listeners - 1]);
 }
 
 bool server_may_complain(struct server *server)

@@ -30,6 +30,7 @@
 #include "stats.h"
 #include "table.h"
 #include "tier.h"
+#include "verbs.h"
 #include "wire.h"
 #include "worker.h"
 
@@ -78,6 +79,7 @@ struct server {
 	uint32_t greeting;	 /* connections that have not said hello */
 	uint32_t threads_n;	 /* lanes whose threads are not joined */
 	uint32_t next_key;
+	_Atomic uint32_t regions_n; /* registered, those of sessions that are at their end included */
 	_Atomic uint64_t complaint_ns; /* rate limit of complaints about peers */
 	_Atomic unsigned complaints, swallowed;
 };
@@ -100,6 +102,7 @@ struct map {
 	uint32_t slot, flags, key;
 	void *address;
 	uint64_t place;
+	struct ibv_mr *region; /* verbs */
 	/* session.lock: */
 	uint32_t in_flight; /* frames that move bytes of the block now */
 	bool dead;	    /* being unmapped: access is a violation */
@@ -109,6 +112,7 @@ struct session {
 	struct session *next;
 	struct server *server;
 	const struct transport *transport;
+	struct verbs_domain *domain; /* verbs: that of its regions and its lanes' queue pairs; set at its begin */
 	uint64_t number;
 	uint8_t token[WIRE_TOKEN_SIZE];
 	_Atomic uint64_t heard_ns;
@@ -235,7 +239,7 @@ int locks_free(struct session *session, uint64_t addr);
 int locks_map(struct session *session, uint64_t addr, uint32_t flags, bool may_wait, struct wire_handle *handle);
 int locks_unmap(struct session *session, uint64_t addr, uint32_t flags, bool may_wait);
 int locks_persist(struct lane *lane, uint64_t addr, uint32_t length);
-/* Every map of a session without lanes goes. */
+/* Every map of a session without lanes goes: its locks first, then its memory regions. */
 void locks_release_all(struct session *session);
 int locks_revoke(struct session *by, uint64_t number);
 /* A frame begins and ends. -EACCES: a violation. */
