@@ -3,3 +3,5 @@ include tests/fuzz/local.mk
 include tests/crash/local.mk
 include tests/rdma/local.mk
 include tests/functional/local.mk
+include tests/rdma/target.mk
+include tests/rdma/client.mk
