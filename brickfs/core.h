@@ -71,6 +71,12 @@ struct fs_info {
 	const char *method;		/* persistence: "target", "flush", "volatile" */
 };
 
+struct fs_brick {
+	uint8_t uuid[16];
+	const char *endpoint, *method;	/* stay as long as the filesystem does */
+	uint64_t capacity;		/* blocks of 2 MiB */
+};
+
 struct fs_make_options {
 	const struct backend *backend;
 	void *backend_context;
@@ -90,6 +96,15 @@ int fs_unmount(struct fs *fs);
 /* Tests: forgets everything as a crash of this process would, without a word to the bricks' sessions. */
 void fs_abandon(struct fs *fs);
 void fs_get_info(struct fs *fs, struct fs_info *info);
+/* One of the bricks, from number 0 on; false: there are no more. */
+bool fs_get_brick(struct fs *fs, unsigned number, struct fs_brick *brick);
+/*
+ * Memory of the caller's that fs_read() and fs_write() get again and again: over RDMA its bytes are then moved without a
+ * copy.  To be removed before it is freed.  An error, with fs_error_text(), says that a brick could not be told: with that
+ * memory things are slower, and right.
+ */
+int fs_buffer_add(struct fs *fs, void *memory, size_t size);
+void fs_buffer_remove(struct fs *fs, void *memory);
 /* What the background threads do, once: persist, commit, finish frees, checkpoint when due. For options.manual. */
 int fs_tick(struct fs *fs);
 /* Starts a checkpoint and waits until it counts. */
