@@ -22,7 +22,7 @@ brickfs_libcore_la_LIBADD = common/libbrick.la $(XXHASH_LIBS)
 noinst_LTLIBRARIES += brickfs/libfront.la
 brickfs_libfront_la_SOURCES = \
 	brickfs/endpoints.c \
-	brickfs/front.h brickfs/front.c brickfs/front-name.c brickfs/front-file.c \
+	brickfs/front.h brickfs/front.c brickfs/front-loop.c brickfs/front-name.c brickfs/front-file.c \
 	brickfs/mount-options.h brickfs/mount-options.c \
 	brickfs/mountpoint.h brickfs/mountpoint.c
 brickfs_libfront_la_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs $(FUSE_CFLAGS) $(MOUNT_CFLAGS)
