@@ -68,12 +68,17 @@ struct fs_info {
 	uint64_t log_segments;		/* now */
 	uint64_t replayed;		/* records replayed at mount */
 	uint64_t leaked;		/* blocks freed (or, read-only, found) at mount */
-	const char *method;		/* persistence: "target", "flush", "volatile" */
+	const char *method;		/* persistence: "target", "flush"; "volatile" if one brick is; "mixed" */
 };
+
+/* A brick of this method writes to no medium: FS_VOLATILE_TEXT says so to people, behind "brick ENDPOINT ". */
+#define FS_VOLATILE "volatile"
+#define FS_VOLATILE_TEXT \
+	"keeps its blocks in memory that its operator declared volatile: nothing is written to a medium, and what was synced lasts as long as that memory has power"
 
 struct fs_brick {
 	uint8_t uuid[16];
-	const char *endpoint, *method;	/* stay as long as the filesystem does */
+	const char *endpoint, *method;	/* stay as long as the filesystem does; method: FS_VOLATILE, or how it persists */
 	uint64_t capacity;		/* blocks of 2 MiB */
 };
 
@@ -84,6 +89,9 @@ struct fs_make_options {
 	size_t endpoint_count;
 	const char *label;		/* NULL: none */
 	bool force;			/* over foreign IDs or an existing filesystem */
+	/* Told of each brick when the filesystem is made. May be NULL. */
+	void (*made)(void *arg, const struct fs_brick *brick);
+	void *made_arg;
 };
 
 /* The last error of mount, make or check of this thread as a sentence that names the thing and what to do. */

@@ -620,6 +620,22 @@ void fs_abandon(struct fs *fs)
 	fs_delete(fs);
 }
 
+/* Of several bricks the one that promises least speaks for all. */
+static const char *weakest_method(const struct volume *vol)
+{
+	const char *method = "";
+
+	for (unsigned b = 0; b < vol_bricks(vol); b++) {
+		const char *this = vol_brick_info(vol, b)->method;
+
+		if (!b || !strcmp(this, FS_VOLATILE))
+			method = this;
+		else if (strcmp(method, FS_VOLATILE) && strcmp(method, this))
+			method = "mixed";
+	}
+	return method;
+}
+
 void fs_get_info(struct fs *fs, struct fs_info *info)
 {
 	pthread_mutex_lock(&fs->lock);
@@ -634,6 +650,6 @@ void fs_get_info(struct fs *fs, struct fs_info *info)
 	info->free = vol_free_blocks(fs->vol);
 	info->reserve = space_reserve(fs);
 	info->log_segments = fs->log.head_count + fs->log.ckpt_count;
-	info->method = info->bricks ? vol_brick_info(fs->vol, 0)->method : "";
+	info->method = weakest_method(fs->vol);
 	pthread_mutex_unlock(&fs->lock);
 }
