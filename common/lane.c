@@ -25,6 +25,8 @@
 #include "session.h"
 
 #define LATE_FACTOR 4
+#define UNTIMED_POLLS 64		/* polls until the clock is looked at, where a poll costs less than that */
+#define SPIN_PATIENCE 8			/* so many vain spins and it is left out; tried again after as many waits */
 
 static uint64_t now_ns(void)
 {
@@ -174,7 +176,9 @@ static void on_done(void *arg, struct transport_io *io, int status)
 	struct brick_lane *lane = arg;
 	struct slot *slot = find_slot(lane, io->id);
 
-	if (status)
+	if (status == -ENOMEM || status == -EFAULT)
+		fail_op(slot->op, status);	/* not the brick's words: there is a text */
+	else if (status)
 		fail_op(slot->op, brick_fail(status, "%s: the brick refused to %s %u bytes at 0x%" PRIx64 ": %s",
 					     lane->session->text, io->write ? "write" : "read", io->length,
 					     io->addr + io->offset, brick_errno_text(status)));
@@ -320,6 +324,15 @@ void lane_drop(struct brick_lane *lane, struct op *op)
 	STAILQ_INSERT_HEAD(&lane->free_ops, op, link);
 }
 
+/* What has moved without a look at the clock has moved now, at the latest. */
+static void note_time(struct brick_lane *lane, uint64_t now)
+{
+	if (lane->moved)
+		lane->moved_ns = now;
+	lane->moved = false;
+	lane->untimed = 0;
+}
+
 /* When the first of what is in flight will be late. */
 static uint64_t deadline(const struct brick_lane *lane)
 {
@@ -417,10 +430,14 @@ static void progress(struct brick_lane *lane)
 		return;
 	/*
 	 * The clock is read before the replies are: whoever did not poll for a long time
-	 * finds the answers that have come, and not a brick that is late.
+	 * finds the answers that have come, and not a brick that is late.  Where polling is
+	 * cheaper than the clock it is read now and then.
 	 */
-	if (!TAILQ_EMPTY(&lane->sent) || lane->timer_ns)
+	if ((!TAILQ_EMPTY(&lane->sent) || lane->timer_ns) &&
+	    (!lane->session->ops->cheap_poll || lane->timer_ns || ++lane->untimed >= UNTIMED_POLLS)) {
 		now = now_ns();
+		note_time(lane, now);
+	}
 	moved = lane->session->ops->poll(lane->transport);
 	if (moved < 0) {
 		lane_break(lane, moved);
@@ -428,6 +445,8 @@ static void progress(struct brick_lane *lane)
 	}
 	if (moved > 0 && now)
 		lane->moved_ns = now;
+	else if (moved > 0)
+		lane->moved = true;
 	if (lane->unsent)
 		send_batch(lane);
 	if (lane->timer_ns && now >= lane->timer_ns) {
@@ -436,7 +455,7 @@ static void progress(struct brick_lane *lane)
 		if (read(lane->timer, &expirations, sizeof(expirations)) > 0)
 			lane->timer_ns = 0;
 	}
-	if (now >= deadline(lane))
+	if (now && now >= deadline(lane))
 		lane_break(lane, brick_fail(-ETIMEDOUT, "%s: no answer from the brick for %u ms", lane->session->text,
 					    lane->session->timeout_ms));
 }
@@ -469,19 +488,59 @@ int brick_poll(struct brick_lane *lane, struct brick_completion *completions, in
 	return n;
 }
 
+/*
+ * Looks for completions for a while, where that is cheap: an answer often comes sooner than a sleeper
+ * could be woken.  A lane whose answers took longer all the time tries it only now and then.
+ */
+static void spin(struct brick_lane *lane, uint64_t until_ns)
+{
+	uint64_t start, now;
+
+	if (lane->spin_misses >= SPIN_PATIENCE && ++lane->spin_skips < SPIN_PATIENCE)
+		return;
+	lane->spin_skips = 0;
+	start = now = now_ns();
+	if (until_ns > start + lane->session->spin_ns)
+		until_ns = start + lane->session->spin_ns;
+	do {
+		for (int i = 0; i < UNTIMED_POLLS; i++) {
+			int moved = lane->session->ops->poll(lane->transport);
+
+			if (moved < 0) {
+				lane_break(lane, moved);
+				return;
+			}
+			if (moved == 0)
+				continue;
+			lane->moved = true;
+			if (lane->unsent)
+				send_batch(lane);
+			if (lane->error || !STAILQ_EMPTY(&lane->ready)) {
+				lane->spin_misses = 0;
+				return;
+			}
+		}
+		now = now_ns();
+	} while (now < until_ns);
+	if (lane->spin_misses < SPIN_PATIENCE)
+		lane->spin_misses++;
+}
+
 /* Sleeps until the connection has something, or until the time; 0 when it is worth to poll again. */
 static int sleep_until(struct brick_lane *lane, uint64_t until_ns)
 {
-	uint64_t late = deadline(lane);
 	struct pollfd pfd = { .fd = lane->session->ops->fd(lane->transport) };
 	struct timespec time;
-	uint64_t now;
+	uint64_t now, late;
 
 	if (lane->session->ops->arm(lane->transport, &pfd.events))
 		return 0;
+	now = now_ns();
+	note_time(lane, now);
+	late = deadline(lane);
 	if (late < until_ns)
 		until_ns = late;
-	now = now_ns();
+	lane->untimed = UNTIMED_POLLS;	/* the next poll looks at the clock */
 	if (now >= until_ns)
 		return 0;
 	time.tv_sec = (time_t)((until_ns - now) / 1000000000);
@@ -495,6 +554,8 @@ static int sleep_until(struct brick_lane *lane, uint64_t until_ns)
 /* polled: the caller has just posted, it is too early for an answer. */
 static int wait_for(struct brick_lane *lane, struct brick_completion *completions, int max, uint64_t until_ns, bool polled)
 {
+	bool spun = !lane->session->ops->cheap_poll;
+
 	for (;;) {
 		int ret, n = polled ? take(lane, completions, max) : brick_poll(lane, completions, max);
 
@@ -503,8 +564,13 @@ static int wait_for(struct brick_lane *lane, struct brick_completion *completion
 		polled = false;
 		if (lane->error)
 			return brick_fail(lane->error, "%s", lane->error_text);
-		if (now_ns() >= until_ns)
+		if (until_ns != UINT64_MAX && now_ns() >= until_ns)
 			return -ETIME;
+		if (!spun) {
+			spun = polled = true;
+			spin(lane, until_ns);
+			continue;
+		}
 		ret = sleep_until(lane, until_ns);
 		if (ret < 0)
 			return ret;
@@ -558,9 +624,9 @@ int brick_fd(struct brick_lane *lane)
 
 int brick_arm(struct brick_lane *lane)
 {
-	uint64_t late = deadline(lane);
 	struct epoll_event event = { 0 };
 	short wanted = 0;
+	uint64_t late;
 	int ret;
 
 	if (!STAILQ_EMPTY(&lane->ready))
@@ -579,6 +645,9 @@ int brick_arm(struct brick_lane *lane)
 			goto fail;
 		lane->epoll_events = event.events;
 	}
+	if (lane->moved)
+		note_time(lane, now_ns());
+	late = deadline(lane);
 	/* A timer that goes off too early costs one poll; one that is set for each request costs more. */
 	if (late != UINT64_MAX && (lane->timer_ns == 0 || lane->timer_ns > late)) {
 		struct itimerspec spec = { .it_value = { .tv_sec = (time_t)(late / 1000000000),

@@ -18,19 +18,11 @@ static int decode_hello(struct op *op, const uint8_t *msg, size_t len)
 	return wire_get_hello_reply(msg, len, op->out);
 }
 
-static const struct transport_ops *provider(const char *text, enum endpoint_kind kind)
-{
-	switch (kind) {
-	case ENDPOINT_TCP:
-		return &transport_tcp;
-	case ENDPOINT_LOCAL:
-		return &transport_local;
-	default:
-		brick_fail(-EPROTONOSUPPORT, "%s: this libbrick has no verbs transport; reach the brick by tcp:// or unix:",
-			   text);
-		return NULL;
-	}
-}
+static const struct transport_ops *const providers[] = {
+	[ENDPOINT_TCP] = &transport_tcp,
+	[ENDPOINT_LOCAL] = &transport_local,
+	[ENDPOINT_VERBS] = &transport_verbs,
+};
 
 static void default_name(char *name, size_t size)
 {
@@ -131,6 +123,7 @@ int brick_open(const char *endpoint, const struct brick_options *options, struct
 	pthread_mutex_init(&session->lock, NULL);
 	LIST_INIT(&session->buffers);
 	session->timeout_ms = options->timeout_ms ? options->timeout_ms : SESSION_TIMEOUT_MS;
+	session->spin_ns = (options->spin_us ? options->spin_us : SESSION_SPIN_US) * 1000ull;
 	ret = endpoint_parse(endpoint, &session->endpoint);
 	if (ret < 0) {
 		ret = brick_fail(-EINVAL, "%s: not an endpoint: expected " ENDPOINT_SYNTAX, endpoint);
@@ -142,10 +135,7 @@ int brick_open(const char *endpoint, const struct brick_options *options, struct
 		ret = brick_fail(-ENOMEM, "%s: no memory for a session", endpoint);
 		goto fail;
 	}
-	ret = -EPROTONOSUPPORT;
-	session->ops = provider(session->text, session->endpoint.kind);
-	if (!session->ops)
-		goto fail;
+	session->ops = providers[session->endpoint.kind];
 	ret = session->ops->domain_open(&session->endpoint, &session->domain);
 	if (ret < 0) {
 		session->ops = NULL;

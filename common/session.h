@@ -25,6 +25,7 @@
 #define SESSION_LANES_MAX 1024
 #define SESSION_NOTICES_MAX 64
 #define SESSION_TIMEOUT_MS 10000
+#define SESSION_SPIN_US 50		/* some round trips of a fast network, and less than what a sleep costs on a busy host */
 #define SESSION_BYE_MS 1000		/* how long brick_close() waits for the brick to take the session down */
 
 struct op;
@@ -80,6 +81,10 @@ struct brick_lane {
 	unsigned in_flight;		/* posted and not returned by brick_poll() */
 	uint64_t timeout_ns;
 	uint64_t moved_ns;		/* when bytes or completions moved last */
+	bool moved;			/* since then, at a time that nobody has looked at the clock */
+	unsigned untimed;		/* polls since the clock was looked at */
+	unsigned spin_misses;		/* waits in a row for which spinning was in vain */
+	unsigned spin_skips;		/* waits since spinning was tried */
 
 	int epoll, timer;		/* brick_fd(), made when asked for; -1 */
 	uint32_t epoll_events;		/* what the socket is registered for, 0: not registered */
@@ -99,6 +104,7 @@ struct brick_session {
 	struct endpoint endpoint;
 	char text[ENDPOINT_TEXT_MAX];
 	uint32_t timeout_ms;
+	uint64_t spin_ns;
 	uint8_t token[WIRE_TOKEN_SIZE];
 	struct brick_info info;
 

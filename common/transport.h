@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * transport - how libbrick reaches a brick: one table of functions, which each
- * provider (tcp, local, later verbs) fills in, and the contract they share.
+ * provider (tcp, local, verbs) fills in, and the contract they share.
  *
  * A session has one *domain*, what its connections have in common (local: the
  * brick's memory, mapped; verbs: the device, the protection domain and the
@@ -41,7 +41,7 @@ struct transport;
 
 /* One read or write.  It and what it points to belong to the provider from post() until done() or close(). */
 struct transport_io {
-	uint32_t id;		/* request ID, unique on the connection among what is in flight; verbs: the wr_id */
+	uint32_t id;		/* request ID, unique on the connection among what is in flight */
 	bool write;
 	uint64_t addr;		/* of the block */
 	uint64_t place;		/* of the block, from the map's reply */
@@ -56,7 +56,10 @@ struct transport_io {
 struct transport_events {
 	/* A control message: a reply or a notice. Its bytes are gone after the call. A negative errno ends the poll with it. */
 	int (*message)(void *arg, const uint8_t *msg, size_t len);
-	/* A read or write is over, with 0 or the negative errno that the brick answered. */
+	/*
+	 * A read or write is over, with 0, the negative errno that the brick answered, or -ENOMEM or -EFAULT: there
+	 * was no memory for it here, or its memory is of no use; then brick_error() says more.
+	 */
 	void (*done)(void *arg, struct transport_io *io, int status);
 	/* The read or write in flight with this ID, or NULL: for providers whose replies name nothing but the ID. */
 	struct transport_io *(*find)(void *arg, uint32_t id);
@@ -73,6 +76,7 @@ struct transport_options {
 
 struct transport_ops {
 	const char *name;		/* "tcp", "local", "verbs" */
+	bool cheap_poll;		/* poll() asks the system for nothing: it may be called in a row before sleeping */
 
 	int (*domain_open)(const struct endpoint *endpoint, struct transport_domain **domain);
 	void (*domain_close)(struct transport_domain *domain);
@@ -82,7 +86,10 @@ struct transport_ops {
 	/* Checks what a brick answered to map: -EPROTO if it cannot be the handle of a block on this transport. */
 	int (*check_handle)(struct transport_domain *domain, const char *text, uint64_t addr, const struct wire_handle *handle);
 
-	/* Connects, sends the preamble, waits for its reply, and for nothing else. The reply's status is the caller's to judge. */
+	/*
+	 * Connects, sends the preamble, waits for its reply, and for nothing else.  The reply's status is the caller's to
+	 * judge; when it is not 0 there may be no *transport (NULL).
+	 */
 	int (*connect)(struct transport_domain *domain, const struct transport_options *options,
 		       const struct wire_preamble *preamble, struct wire_preamble_reply *reply, struct transport **transport);
 	/* The session's hello was answered on this connection: takes over what came with it (local: descriptors). */
@@ -105,5 +112,6 @@ struct transport_ops {
 
 extern const struct transport_ops transport_tcp;
 extern const struct transport_ops transport_local;
+extern const struct transport_ops transport_verbs;
 
 #endif

@@ -8,6 +8,8 @@
 #include <errno.h>
 #include <string.h>
 
+#define REGIONS_AT_ONCE 4
+
 enum wire_op call_op(uint16_t type)
 {
 	switch (type) {
@@ -97,8 +99,16 @@ static bool run_alloc_free(struct request *request, bool may_wait)
 	return true;
 }
 
+/* Registering and deregistering take their time: only a few at once are the lane's thread's. */
+static bool many_regions(const struct request *request)
+{
+	return request->lane->session->domain && request->n - request->next > REGIONS_AT_ONCE;
+}
+
 static bool run_map(struct request *request, bool may_wait)
 {
+	if (!may_wait && many_regions(request))
+		return false;
 	while (request->next < request->n) {
 		const struct wire_target *target = &request->in.target[request->next];
 		struct wire_handle *handle = &request->out.handle[request->next];
@@ -116,6 +126,8 @@ static bool run_map(struct request *request, bool may_wait)
 
 static bool run_unmap(struct request *request, bool may_wait)
 {
+	if (!may_wait && many_regions(request))
+		return false;
 	while (request->next < request->n) {
 		const struct wire_target *target = &request->in.target[request->next];
 		int ret = -ECONNRESET;
@@ -257,6 +269,7 @@ void call_stat(struct server *server, struct wire_stat_reply *stat)
 	stat->sessions = server->sessions_n;
 	stat->lanes = server->lanes_n;
 	stat->maps = server->maps_n;
+	stat->regions = atomic_load(&server->regions_n);
 	stat->generation = server->generation;
 	pthread_mutex_unlock(&server->lock);
 	for (int op = 0; op < WIRE_OPS; op++)

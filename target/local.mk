@@ -17,13 +17,15 @@ noinst_LTLIBRARIES += target/libserver.la
 target_libserver_la_SOURCES = \
 	target/table.h target/table.c \
 	target/stats.h target/stats.c \
-	target/stream.h target/stream.c \
-	target/listener.h target/listener.c target/listener_tcp.c target/listener_local.c \
+	target/stream.h target/stream.c target/conn.h target/conn_stream.c \
+	target/listener.h target/listener.c target/listener_tcp.c target/listener_local.c target/listener_verbs.c \
+	target/verbs.h target/verbs-internal.h target/verbs_device.c target/verbs_domain.c \
+	target/verbs_queue.c target/verbs_conn.c \
 	target/worker.h target/worker.c \
 	target/server.h target/server.c \
 	target/session.c target/locks.c target/calls.c target/lane.c target/data.c
-target_libserver_la_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/target
-target_libserver_la_LIBADD = target/libstore.la
+target_libserver_la_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/target $(IBVERBS_CFLAGS) $(RDMACM_CFLAGS)
+target_libserver_la_LIBADD = target/libstore.la $(RDMACM_LIBS) $(IBVERBS_LIBS)
 
 sbin_PROGRAMS += target/brickd
 target_brickd_SOURCES = target/main.c target/notify.h target/notify.c

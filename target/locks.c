@@ -6,6 +6,10 @@
  * A block that is being allocated, freed or mapped is *busy*; others wait.
  * Whoever made it busy runs already and waits for nothing but frames (bounded:
  * the lane that stalls is shut down) and persists under way, so all of them get on.
+ *
+ * Over verbs there are no frames: a map is a memory region, registered when the
+ * block is pinned, and deregistering it, before the pin goes and the answer is
+ * sent, is what ends access.
  */
 #include "server.h"
 
@@ -92,6 +96,28 @@ static uint32_t frames_in(struct map *map)
 	n = map->in_flight;
 	pthread_mutex_unlock(&map->session->lock);
 	return n;
+}
+
+/*
+ * Ends the peer's access over verbs.  Called without locks.  When the device does not take the region back, access
+ * through it ends with the session's queue pairs, so the session has to: the map stays until then, dead.
+ */
+static int region_end(struct server *server, struct map *map)
+{
+	int ret;
+
+	if (!map->region)
+		return 0;
+	ret = verbs_deregister(map->session->domain, map->region);
+	if (!ret) {
+		map->region = NULL;
+		atomic_fetch_sub(&server->regions_n, 1);
+		return 0;
+	}
+	pthread_mutex_lock(&server->lock);
+	session_kill(map->session, WIRE_NOTICE_REVOKED);
+	pthread_mutex_unlock(&server->lock);
+	return -EIO;
 }
 
 /* Refuses new frames and waits for those under way; a lane that stalls in one is shut down. */
@@ -300,6 +326,11 @@ int locks_free(struct session *session, uint64_t addr)
 		wait_changed(server);
 	pthread_mutex_unlock(&server->lock);
 
+	ret = own ? region_end(server, own) : 0;
+	if (ret) {
+		pthread_mutex_lock(&server->lock);
+		goto idle;
+	}
 	if (own)
 		tier_unpin(server->tier, slot, writes(own->flags), true);
 	tier_drop(server->tier, slot);
@@ -313,6 +344,7 @@ int locks_free(struct session *session, uint64_t addr)
 		idmap_remove(server->map, number);
 		server->generation++;
 	}
+idle:
 	block->busy = false;
 	pthread_cond_broadcast(&server->changed);
 out:
@@ -339,6 +371,14 @@ static int map_make(struct session *session, struct block *block, uint32_t slot,
 		ret = tier_settle(server->tier, slot);
 	if (!ret)
 		ret = tier_pin(server->tier, slot, writes(flags), &place);
+	if (!ret && session->domain) {
+		ret = verbs_register(session->domain, place.address, WIRE_BLOCK_SIZE, block->node.key << WIRE_BLOCK_SHIFT,
+				     writes(flags), &map->region, &map->key);
+		if (ret)
+			tier_unpin(server->tier, slot, writes(flags), true);
+		else
+			atomic_fetch_add(&server->regions_n, 1);
+	}
 	pthread_mutex_lock(&server->lock);
 	if (ret) {
 		session->maps_n--;
@@ -354,6 +394,8 @@ static int map_make(struct session *session, struct block *block, uint32_t slot,
 	if (session->transport->frames) {
 		/* an odd stride visits every 32-bit number before one comes again */
 		map->key = server->next_key += 0x9e3779b1u;
+		map->place = block->node.key << WIRE_BLOCK_SHIFT;
+	} else if (session->domain) {
 		map->place = block->node.key << WIRE_BLOCK_SHIFT;
 	} else {
 		map->key = 0;
@@ -493,6 +535,9 @@ int locks_unmap(struct session *session, uint64_t addr, uint32_t flags, bool may
 	if (!quiet)
 		map_quiesce(server, map);
 	pthread_mutex_unlock(&server->lock);
+	ret = region_end(server, map);
+	if (ret)
+		return ret;
 	/* before the lock is gone, so that whoever maps next finds the block unsettled if it is */
 	tier_unpin(server->tier, map->slot, writes(map->flags), flags & WIRE_UNMAP_CLEAN);
 	pthread_mutex_lock(&server->lock);
@@ -506,18 +551,32 @@ out:
 void locks_release_all(struct session *session)
 {
 	struct server *server = session->server;
+	struct ibv_mr **regions = session->maps_n ? calloc(session->maps_n, sizeof(*regions)) : NULL;
 	struct table_node *node;
+	uint32_t n = 0;
 
 	pthread_mutex_lock(&server->lock);
 	while ((node = table_any(&session->maps))) {
 		struct map *map = table_entry(node, struct map, node);
 
 		pthread_mutex_unlock(&server->lock);
+		/*
+		 * The session's queue pairs are gone, and without one in its domain no peer reaches its regions: they
+		 * may outlive the pins, and whoever waits for the locks need not wait for them.
+		 */
+		if (map->region && regions)
+			regions[n++] = map->region;
+		else if (map->region && !verbs_deregister(session->domain, map->region))
+			atomic_fetch_sub(&server->regions_n, 1);
 		tier_unpin(server->tier, map->slot, writes(map->flags), false);
 		pthread_mutex_lock(&server->lock);
 		map_delete(server, map);
 	}
 	pthread_mutex_unlock(&server->lock);
+	while (n--)
+		if (!verbs_deregister(session->domain, regions[n]))
+			atomic_fetch_sub(&server->regions_n, 1);
+	free(regions);
 }
 
 int locks_persist(struct lane *lane, uint64_t addr, uint32_t length)

@@ -95,6 +95,19 @@ void server_delete(struct server *server)
 	free(server);
 }
 
+/* In direct mode the blocks' memory is the pool's own, which may be of a kind that cannot be served everywhere. */
+static int prove_memory(struct server *server, struct listener *listener)
+{
+	int ret;
+
+	if (!listener->transport->prove || tier_mode(server->tier) != TIER_DIRECT)
+		return 0;
+	ret = listener->transport->prove(listener, pool_address(server->pool, 0), POOL_SLOT_SIZE);
+	if (ret)
+		report_error("%s: cannot be served there", pool_path(server->pool));
+	return ret;
+}
+
 int server_listen(struct server *server, const struct endpoint *endpoint)
 {
 	char text[ENDPOINT_TEXT_MAX];
@@ -111,9 +124,10 @@ int server_listen(struct server *server, const struct endpoint *endpoint)
 		return -EPERM;
 	}
 	ret = listener_open(&server->listener[server->listeners], endpoint);
-	if (!ret)
-		server->listeners++;
-	return ret;
+	if (ret)
+		return ret;
+	server->listeners++;
+	return prove_memory(server, &server->listener[server->listeners - 1]);
 }
 
 bool server_may_complain(struct server *server)
@@ -138,7 +152,10 @@ bool server_may_complain(struct server *server)
 
 int server_adopt(struct server *server, int fd, const struct transport *transport, const struct peer *peer)
 {
-	return lane_start(server, fd, transport, peer);
+	struct conn *conn;
+	int ret = conn_stream_new(&conn, fd);
+
+	return ret ? ret : lane_start(server, conn, transport, peer);
 }
 
 static void reap(struct server *server)
@@ -160,22 +177,23 @@ static void take_connection(struct server *server, struct listener *listener, in
 {
 	char text[ENDPOINT_TEXT_MAX];
 	struct peer peer = {0};
-	int ret, fd = listener->transport->accept(listener, socket, &peer);
+	struct conn *conn;
+	int ret = listener->transport->accept(listener, socket, &conn, &peer);
 
-	if (fd == -EAGAIN || fd == -EWOULDBLOCK || fd == -EINTR || fd == -ECONNABORTED || fd == -EPROTO)
+	if (ret == -EAGAIN || ret == -EWOULDBLOCK || ret == -EINTR || ret == -ECONNABORTED || ret == -EPROTO)
 		return;
 	endpoint_format(&listener->endpoint, text);
-	if (fd < 0) {
+	if (ret < 0) {
 		if (server_may_complain(server))
-			report_error("%s: cannot take a connection: %s", text, strerror(-fd));
-		if (fd == -EMFILE || fd == -ENFILE || fd == -ENOMEM || fd == -ENOBUFS) {
+			report_error("%s: cannot take a connection: %s", text, strerror(-ret));
+		if (ret == -EMFILE || ret == -ENFILE || ret == -ENOMEM || ret == -ENOBUFS) {
 			struct timespec pause = {.tv_nsec = ACCEPT_PAUSE_MS * 1000000l};
 
 			nanosleep(&pause, NULL); /* it stays pending: no use in asking at once */
 		}
 		return;
 	}
-	ret = lane_start(server, fd, listener->transport, &peer);
+	ret = lane_start(server, conn, listener->transport, &peer);
 	if (ret && ret != -ESHUTDOWN && server_may_complain(server))
 		report_warning("%s: %s refused: %s", text, peer.text,
 			       ret == -EUSERS ? "too many connections that have not said hello (--max-connections)"
@@ -264,7 +282,7 @@ void server_stop(struct server *server)
 
 	pthread_mutex_lock(&server->lock);
 	for (struct lane *lane = server->lanes; lane; lane = lane->next)
-		stream_shutdown(&lane->stream, SHUT_RD);
+		lane->conn->ops->shutdown(lane->conn, SHUT_RD);
 	pthread_mutex_unlock(&server->lock);
 	if (!await_lanes(server, STOP_GRACE_MS)) {
 		report_notice("some connections have not ended in time: they are cut");

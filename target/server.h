@@ -23,13 +23,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "conn.h"
 #include "idmap.h"
 #include "listener.h"
 #include "pool.h"
 #include "stats.h"
-#include "stream.h"
 #include "table.h"
 #include "tier.h"
+#include "verbs.h"
 #include "wire.h"
 #include "worker.h"
 
@@ -78,6 +79,7 @@ struct server {
 	uint32_t greeting;	 /* connections that have not said hello */
 	uint32_t threads_n;	 /* lanes whose threads are not joined */
 	uint32_t next_key;
+	_Atomic uint32_t regions_n; /* registered, those of sessions that are at their end included */
 	_Atomic uint64_t complaint_ns; /* rate limit of complaints about peers */
 	_Atomic unsigned complaints, swallowed;
 };
@@ -100,6 +102,7 @@ struct map {
 	uint32_t slot, flags, key;
 	void *address;
 	uint64_t place;
+	struct ibv_mr *region; /* verbs */
 	/* session.lock: */
 	uint32_t in_flight; /* frames that move bytes of the block now */
 	bool dead;	    /* being unmapped: access is a violation */
@@ -109,6 +112,7 @@ struct session {
 	struct session *next;
 	struct server *server;
 	const struct transport *transport;
+	struct verbs_domain *domain; /* verbs: that of its regions and its lanes' queue pairs; set at its begin */
 	uint64_t number;
 	uint8_t token[WIRE_TOKEN_SIZE];
 	_Atomic uint64_t heard_ns;
@@ -175,12 +179,12 @@ struct lane {
 
 	pthread_mutex_t lock;
 	pthread_cond_t idle;
-	bool sending; /* somebody has the socket's sending side */
+	bool sending; /* somebody has the connection's sending side */
 	bool broken;  /* a send failed */
 	uint32_t pending; /* requests with the workers, not answered */
-	struct job *out, **out_last; /* replies that wait for the socket */
+	struct job *out, **out_last; /* replies that wait for the connection */
 
-	struct stream stream;
+	struct conn *conn; /* lane.lock: NULL once it is closed, which is after the lane has left server.lanes */
 };
 
 /* server.c */
@@ -199,7 +203,8 @@ int server_adopt(struct server *server, int fd, const struct transport *transpor
 bool server_may_complain(struct server *server);
 
 /* lane.c: connections */
-int lane_start(struct server *server, int fd, const struct transport *transport, const struct peer *peer);
+/* Takes the connection over, also when it fails. */
+int lane_start(struct server *server, struct conn *conn, const struct transport *transport, const struct peer *peer);
 void lane_join(struct lane *lane); /* its thread has finished: waits for it, frees the lane */
 /* Shuts the connection down; its thread ends soon. Any lock but lane.lock may be held. */
 void lane_shutdown(struct lane *lane);
@@ -234,7 +239,7 @@ int locks_free(struct session *session, uint64_t addr);
 int locks_map(struct session *session, uint64_t addr, uint32_t flags, bool may_wait, struct wire_handle *handle);
 int locks_unmap(struct session *session, uint64_t addr, uint32_t flags, bool may_wait);
 int locks_persist(struct lane *lane, uint64_t addr, uint32_t length);
-/* Every map of a session without lanes goes. */
+/* Every map of a session without lanes goes: its locks first, then its memory regions. */
 void locks_release_all(struct session *session);
 int locks_revoke(struct session *by, uint64_t number);
 /* A frame begins and ends. -EACCES: a violation. */

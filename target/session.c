@@ -58,6 +58,15 @@ int session_open(struct lane *lane, uint16_t number)
 		free(session);
 		return ret;
 	}
+	if (lane->transport->regions) {
+		ret = lane->conn->ops->domain_new(lane->conn, &session->domain);
+		if (ret) {
+			table_fini(&session->maps);
+			free(session->lane);
+			free(session);
+			return ret;
+		}
+	}
 	session->token[0] |= 1; /* never all zero */
 	pthread_mutex_init(&session->lock, NULL);
 	session->server = server;
@@ -74,8 +83,9 @@ int session_open(struct lane *lane, uint16_t number)
 	else if (server->sessions_n >= server->config.max_sessions)
 		ret = -EUSERS;
 	if (ret) {
-		session_put(session);
 		pthread_mutex_unlock(&server->lock);
+		verbs_domain_delete(session->domain);
+		session_put(session); /* nobody else knows it */
 		return ret;
 	}
 	session->number = ++server->next_session;
@@ -102,6 +112,7 @@ static void session_end(struct session *session)
 	pthread_cond_broadcast(&server->changed);
 	pthread_mutex_unlock(&server->lock);
 	locks_release_all(session);
+	verbs_domain_delete(session->domain);
 	pthread_mutex_lock(&server->lock);
 	for (at = &server->sessions; *at != session; at = &(*at)->next)
 		;
@@ -128,9 +139,13 @@ int session_join(struct lane *lane, const uint8_t *token, uint16_t number)
 		pthread_mutex_unlock(&server->lock);
 		return -ESTALE;
 	}
-	if (number >= session->lanes_granted) {
+	if (number >= session->lanes_granted)
+		ret = -EMFILE;
+	else if (session->domain)
+		ret = lane->conn->ops->domain_join(lane->conn, session->domain);
+	if (ret) {
 		pthread_mutex_unlock(&server->lock);
-		return -EMFILE;
+		return ret;
 	}
 	session->joining++; /* keeps it alive while the lane that was there drains */
 	while (session->lane[number] && !session->dying) {
@@ -176,6 +191,29 @@ static uint32_t grant(uint32_t wanted, uint32_t most)
 	return !wanted || wanted > most ? most : wanted;
 }
 
+/* Over verbs the device's limits are shared out among as many sessions as may come. */
+static uint32_t maps_most(const struct session *session)
+{
+	const struct server_config *config = &session->server->config;
+	uint32_t most = config->max_maps;
+
+	if (session->domain) {
+		uint32_t share = verbs_maps_limit(session->domain, config->max_sessions, config->max_lanes);
+
+		most = share < most ? share : most;
+	}
+	return most;
+}
+
+static uint32_t depth_most(const struct session *session)
+{
+	uint32_t most = session->server->config.max_depth;
+
+	if (session->domain && verbs_depth_limit(session->domain) < most)
+		most = verbs_depth_limit(session->domain);
+	return most;
+}
+
 int session_hello(struct lane *lane, const struct wire_hello *hello, struct wire_hello_reply *reply)
 {
 	struct server *server = lane->server;
@@ -194,12 +232,12 @@ int session_hello(struct lane *lane, const struct wire_hello *hello, struct wire
 				*c = '?'; /* it goes to people's terminals */
 		if (!session->pid)
 			session->pid = hello->pid;
-		session->maps_granted = grant(hello->maps, server->config.max_maps);
+		session->maps_granted = grant(hello->maps, maps_most(session));
 		session->lanes_granted = (uint16_t)grant(hello->lanes, server->config.max_lanes);
 		if (session->lanes_granted <= lane->number)
 			session->lanes_granted = (uint16_t)(lane->number + 1);
 		session->depth_granted = (uint16_t)grant(hello->depth ? hello->depth : SERVER_DEPTH,
-							 server->config.max_depth);
+							 depth_most(session));
 		report_info("session %llu begins: %s, pid %llu, from %s", (unsigned long long)session->number,
 			    session->name, (unsigned long long)session->pid, lane->peer.text);
 	}
@@ -263,7 +301,7 @@ bool session_hung_up(const struct session *session)
 	struct server *server = session->server;
 
 	for (uint32_t i = 0; i < server->config.max_lanes; i++)
-		if (session->lane[i] && !stream_hung_up(&session->lane[i]->stream))
+		if (session->lane[i] && !session->lane[i]->conn->ops->hung_up(session->lane[i]->conn))
 			return false;
 	return !session->joining;
 }

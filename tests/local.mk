@@ -2,3 +2,5 @@ include tests/unit/local.mk
 include tests/fuzz/local.mk
 include tests/crash/local.mk
 include tests/functional/local.mk
+include tests/rdma/target.mk
+include tests/rdma/client.mk

@@ -133,8 +133,9 @@ START_TEST(test_open_nowhere)
 	ck_assert_int_eq(brick_open("unix:/nonexistent/socket", &options, &session), -ENOENT);
 	ck_assert_int_eq(brick_open("ftp://example", &options, &session), -EINVAL);
 	ck_assert_ptr_nonnull(strstr(brick_error(), "ftp://example"));
-	ck_assert_int_eq(brick_open("rdma://localhost:7471", &options, &session), -EPROTONOSUPPORT);
-	ck_assert_ptr_nonnull(strstr(brick_error(), "verbs"));
+	/* Without a device, or without a brick; whichever it is, it names the endpoint. */
+	ck_assert_int_lt(brick_open("rdma://localhost:1", &options, &session), 0);
+	ck_assert_ptr_nonnull(strstr(brick_error(), "rdma://localhost:1"));
 }
 END_TEST
 

@@ -1,0 +1,40 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-3-Clause
+# Shows: brickd over verbs keeps its promises to a client that speaks the bare protocol, and ends in order (raw-verbs.c).
+# Runs where there is an RDMA device: raw-verbs.sh BUILDDIR [TEST ...], with $RDMA_ADDRESS (10.77.0.1) on it.
+set -u
+build=$1; shift
+address=${RDMA_ADDRESS:-10.77.0.1}
+dir=$(mktemp -d /dev/shm/raw-verbs.XXXXXX) || exit 1
+brickd=$build/target/brickd brickctl=$build/target/brickctl
+
+fail() {
+	echo "raw-verbs.sh: $*" >&2
+	sed 's/^/  brickd: /' "$dir/log" >&2
+	exit 1
+}
+clean() {
+	[[ -n ${pid-} ]] && kill -9 "$pid" 2>/dev/null
+	rm -rf "$dir"
+}
+trap clean EXIT
+
+"$brickd" --pool "$dir/pool" --create 64M >"$dir/log" 2>&1 || fail "cannot make a pool"
+"$brickd" --pool "$dir/pool" --listen "rdma://$address:0" --public --listen "unix:$dir/sock" \
+	--log-level info >>"$dir/log" 2>&1 &
+pid=$!
+for ((i = 0; i < 600; i++)); do
+	grep -q 'ready:' "$dir/log" && break
+	kill -0 "$pid" 2>/dev/null || fail "brickd has ended"
+	sleep 0.1
+done
+port=$(sed -n "s|.*ready:.* rdma://$address:\([0-9]*\).*|\1|p" "$dir/log")
+[[ $port ]] || fail "no port in the ready line"
+"$build/tests/rdma/raw-verbs" "$address" "$port" "$@" || fail "the client failed"
+stat=$("$brickctl" -b "unix:$dir/sock" stat --json) || fail "brickctl stat"
+echo "$stat" | tr ',' '\n' | grep -E '"(sessions|lanes|maps|regions)":' | tr -d ' \n'; echo
+kill "$pid"; wait "$pid" || fail "brickd ended with $?"
+pid=
+[[ ${VERBOSE-} ]] && sed 's/^/  brickd: /' "$dir/log"
+grep -iE 'BUG|assert|sanitizer|leak' "$dir/log" && fail "brickd complains"
+exit 0
