@@ -107,6 +107,7 @@ static void session_end(struct session *session)
 		;
 	*at = session->next;
 	server->sessions_n--;
+	grants_dismiss(session);
 	session->ended = true;
 	if (session->hello)
 		report_info("session %llu (%s) has ended", (unsigned long long)session->number, session->name);
@@ -180,12 +181,18 @@ int session_hello(struct lane *lane, const struct wire_hello *hello, struct wire
 {
 	struct server *server = lane->server;
 	struct session *session = lane->session;
+	int ret;
 
 	if (hello->features & ~WIRE_FEATURES_KNOWN)
 		return -EINVAL;
 	memset(reply, 0, sizeof(*reply));
 	pthread_mutex_lock(&server->lock);
 	if (!session->hello) {
+		ret = grants_admit(session, hello->maps);
+		if (ret) {
+			pthread_mutex_unlock(&server->lock);
+			return ret;
+		}
 		session->hello = true;
 		memcpy(session->name, hello->name, sizeof(session->name));
 		session->name[sizeof(session->name) - 1] = 0;
@@ -194,7 +201,6 @@ int session_hello(struct lane *lane, const struct wire_hello *hello, struct wire
 				*c = '?'; /* it goes to people's terminals */
 		if (!session->pid)
 			session->pid = hello->pid;
-		session->maps_granted = grant(hello->maps, server->config.max_maps);
 		session->lanes_granted = (uint16_t)grant(hello->lanes, server->config.max_lanes);
 		if (session->lanes_granted <= lane->number)
 			session->lanes_granted = (uint16_t)(lane->number + 1);
@@ -215,7 +221,7 @@ int session_hello(struct lane *lane, const struct wire_hello *hello, struct wire
 	reply->free = pool_free_slots(server->pool);
 	reply->lease_ms = server->config.lease_ms;
 	reply->fds = lane->transport->passes_fd ? 1 : 0;
-	reply->method = WIRE_PERSIST_TARGET;
+	reply->method = pool_is_volatile(server->pool) ? WIRE_PERSIST_VOLATILE : WIRE_PERSIST_TARGET;
 	return 0;
 }
 
