@@ -118,6 +118,7 @@ static void session_end(struct session *session)
 		;
 	*at = session->next;
 	server->sessions_n--;
+	grants_dismiss(session);
 	session->ended = true;
 	if (session->hello)
 		report_info("session %llu (%s) has ended", (unsigned long long)session->number, session->name);
@@ -191,20 +192,6 @@ static uint32_t grant(uint32_t wanted, uint32_t most)
 	return !wanted || wanted > most ? most : wanted;
 }
 
-/* Over verbs the device's limits are shared out among as many sessions as may come. */
-static uint32_t maps_most(const struct session *session)
-{
-	const struct server_config *config = &session->server->config;
-	uint32_t most = config->max_maps;
-
-	if (session->domain) {
-		uint32_t share = verbs_maps_limit(session->domain, config->max_sessions, config->max_lanes);
-
-		most = share < most ? share : most;
-	}
-	return most;
-}
-
 static uint32_t depth_most(const struct session *session)
 {
 	uint32_t most = session->server->config.max_depth;
@@ -218,12 +205,18 @@ int session_hello(struct lane *lane, const struct wire_hello *hello, struct wire
 {
 	struct server *server = lane->server;
 	struct session *session = lane->session;
+	int ret;
 
 	if (hello->features & ~WIRE_FEATURES_KNOWN)
 		return -EINVAL;
 	memset(reply, 0, sizeof(*reply));
 	pthread_mutex_lock(&server->lock);
 	if (!session->hello) {
+		ret = grants_admit(session, hello->maps);
+		if (ret) {
+			pthread_mutex_unlock(&server->lock);
+			return ret;
+		}
 		session->hello = true;
 		memcpy(session->name, hello->name, sizeof(session->name));
 		session->name[sizeof(session->name) - 1] = 0;
@@ -232,7 +225,6 @@ int session_hello(struct lane *lane, const struct wire_hello *hello, struct wire
 				*c = '?'; /* it goes to people's terminals */
 		if (!session->pid)
 			session->pid = hello->pid;
-		session->maps_granted = grant(hello->maps, maps_most(session));
 		session->lanes_granted = (uint16_t)grant(hello->lanes, server->config.max_lanes);
 		if (session->lanes_granted <= lane->number)
 			session->lanes_granted = (uint16_t)(lane->number + 1);
@@ -253,7 +245,7 @@ int session_hello(struct lane *lane, const struct wire_hello *hello, struct wire
 	reply->free = pool_free_slots(server->pool);
 	reply->lease_ms = server->config.lease_ms;
 	reply->fds = lane->transport->passes_fd ? 1 : 0;
-	reply->method = WIRE_PERSIST_TARGET;
+	reply->method = pool_is_volatile(server->pool) ? WIRE_PERSIST_VOLATILE : WIRE_PERSIST_TARGET;
 	return 0;
 }
 
