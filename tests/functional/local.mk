@@ -41,7 +41,9 @@ FUNCTIONAL_RUNS = \
 	tests/functional/refuse-unix-3.run \
 	tests/functional/fence-tcp.run \
 	tests/functional/bench-tcp.run \
-	tests/functional/bench-unix.run
+	tests/functional/bench-unix.run \
+	tests/functional/persist-tcp.run \
+	tests/functional/persist-unix.run
 
 TESTS += $(FUNCTIONAL_RUNS)
 TEST_EXTENSIONS = .run
@@ -67,6 +69,12 @@ tests_functional_libbrick_real_SOURCES = tests/functional/libbrick-real.c
 tests_functional_libbrick_real_LDADD = common/libbrick.la
 tests_functional_brick_example_SOURCES = tests/functional/brick-example.c
 tests_functional_brick_example_LDADD = common/libbrick.la
+# Persistence proven by killing.
+check_PROGRAMS += tests/functional/persist
+tests_functional_persist_SOURCES = tests/functional/persist.c tests/functional/persist-model.h tests/functional/persist-model.c \
+	tests/functional/daemon.h tests/functional/daemon.c
+tests_functional_persist_LDADD = common/libbrick.la
+EXTRA_DIST += tests/functional/persist.sh
 dist_check_SCRIPTS += tests/functional/libbrick-shape.sh
 TESTS += tests/functional/libbrick-shape.sh
 EXTRA_DIST += tests/functional/libbrick.sh
