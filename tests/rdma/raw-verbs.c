@@ -56,7 +56,7 @@ struct client {
 	uint32_t last_id, notices;
 	struct wire_notice notice; /* the last one */
 	bool broken, gone;
-	int status; /* of the last data or send */
+	int status; /* of the last READ or WRITE */
 };
 
 static uint8_t *send_buffer(struct client *c)
@@ -200,7 +200,8 @@ static bool reap(struct client *c)
 	if (!n)
 		return false;
 	if (wc.wr_id >= DATA_ID) {
-		c->status = (int)wc.status;
+		if (wc.wr_id == DATA_ID)
+			c->status = (int)wc.status;
 		c->broken |= wc.status != IBV_WC_SUCCESS;
 	} else if (wc.status != IBV_WC_SUCCESS) {
 		c->broken = true;
