@@ -107,6 +107,7 @@ int verbs_queue_make(struct verbs_conn *conn, uint32_t depth_max)
 {
 	struct verbs_device *device = conn->domain->device;
 	const char *step = "memory";
+	struct ibv_qp *qp;
 	int ret = -ENOMEM;
 
 	conn->receives_max = depth_max + VERBS_RECEIVES_MIN;
@@ -130,9 +131,12 @@ int verbs_queue_make(struct verbs_conn *conn, uint32_t depth_max)
 	if (!conn->cq)
 		goto fail_errno;
 	step = "ibv_create_qp";
-	conn->qp = make_qp(conn);
-	if (!conn->qp)
+	qp = make_qp(conn);
+	if (!qp)
 		goto fail_errno;
+	pthread_mutex_lock(&conn->lock);
+	conn->qp = qp;
+	pthread_mutex_unlock(&conn->lock);
 	return 0;
 fail_errno:
 	ret = errno ? -errno : -ENOMEM;
