@@ -88,7 +88,7 @@ static void help(void)
 	       "  --create SIZE          make the pool with room for SIZE (K, M, G, T) of blocks, and exit\n"
 	       "  --volatile             with --create: the pool's memory outlives power by itself, or need not: no flushes\n"
 	       "  --grow SIZE            enlarge the pool to SIZE in all, and exit\n"
-	       "  --listen ENDPOINT      tcp://HOST:PORT (port 0: any that is free) or unix:/PATH; may be repeated\n"
+	       "  --listen ENDPOINT      tcp://HOST:PORT, rdma://HOST:PORT (port 0: any that is free) or unix:/PATH; may be repeated\n"
 	       "  --public               allow addresses that other hosts can reach\n"
 	       "  --memory SIZE          cached: so much of the pool at a time in a memory file, which survives kill -9\n"
 	       "  --memory-dir DIR       where that file is made: tmpfs or hugetlbfs (a hugetlbfs with room, or " FOLDER_TMPFS ")\n"
