@@ -10,7 +10,7 @@ lib_LTLIBRARIES += common/libbrick.la
 common_libbrick_la_SOURCES = \
 	common/brick.h \
 	common/brick-error.h common/brick-error.c \
-	common/session.h common/session.c common/lane.c common/calls.c \
+	common/session.h common/session.c common/lane.c common/calls.c common/handles.c \
 	common/transport.h common/transport-tcp.c common/transport-local.c \
 	common/stream.h common/stream.c \
 	common/transport-verbs.h common/transport-verbs.c common/transport-verbs-connect.c \
