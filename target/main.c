@@ -76,7 +76,7 @@ static void help(void)
 	       "  --pool FILE            the brick's store: a plain file, a file on fsdax, or a devdax device\n"
 	       "  --create SIZE          make the pool with room for SIZE (K, M, G, T) of blocks, and exit\n"
 	       "  --grow SIZE            enlarge the pool to SIZE in all, and exit\n"
-	       "  --listen ENDPOINT      tcp://HOST:PORT (port 0: any that is free) or unix:/PATH; may be repeated\n"
+	       "  --listen ENDPOINT      tcp://HOST:PORT, rdma://HOST:PORT (port 0: any that is free) or unix:/PATH; may be repeated\n"
 	       "  --public               allow addresses that other hosts can reach\n"
 	       "  --max-sessions N       initiators at once (%u)\n"
 	       "  --max-lanes N          connections of one session (%u)\n"

@@ -290,6 +290,11 @@ const char *pool_path(const struct pool *pool)
 	return pool->path;
 }
 
+bool pool_by_line(const struct pool *pool)
+{
+	return !pool->by_page;
+}
+
 void *pool_address(const struct pool *pool, uint32_t slot)
 {
 	return pool->base + pool_offset(pool, slot);

@@ -82,6 +82,8 @@ int pool_release_many(struct pool *pool, const uint32_t *slots, size_t n, int *s
 
 /* Where a slot lies: in this process, and in the pool's file of pool_file_size() bytes. */
 void *pool_address(const struct pool *pool, uint32_t slot);
+/* True if a byte of it is persisted by its cache line (persistent memory); false: by msync(2) of its page. */
+bool pool_by_line(const struct pool *pool);
 uint64_t pool_offset(const struct pool *pool, uint32_t slot);
 uint64_t pool_file_size(const struct pool *pool);
 /* The pool's file; may be passed to another process, which keeps no lock alive by it. */

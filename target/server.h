@@ -123,6 +123,7 @@ struct session {
 	uint32_t refs;	  /* itself while it lives, and those who wait for its end */
 	bool dying, ended;
 	bool hello;
+	bool flush; /* RDMA FLUSH was granted */
 	char name[WIRE_NAME_MAX];
 	uint64_t pid;
 	uint32_t maps_granted;

@@ -214,16 +214,34 @@ static uint32_t depth_most(const struct session *session)
 	return most;
 }
 
+/*
+ * RDMA FLUSH makes bytes durable where a flushed line is: in persistent memory that blocks are mapped from.  A PERSIST
+ * stays valid beside it.
+ */
+static bool can_flush(const struct session *session)
+{
+	struct server *server = session->server;
+
+	return session->domain && tier_mode(server->tier) == TIER_DIRECT && pool_by_line(server->pool) &&
+	       verbs_flush_possible(session->domain, pool_address(server->pool, 0), POOL_SLOT_SIZE);
+}
+
 int session_hello(struct lane *lane, const struct wire_hello *hello, struct wire_hello_reply *reply)
 {
 	struct server *server = lane->server;
 	struct session *session = lane->session;
+	bool flush = false;
 
 	if (hello->features & ~WIRE_FEATURES_KNOWN)
 		return -EINVAL;
 	memset(reply, 0, sizeof(*reply));
+	if (hello->features & WIRE_FEATURE_FLUSH)
+		flush = can_flush(session);
 	pthread_mutex_lock(&server->lock);
 	if (!session->hello) {
+		session->flush = flush;
+		if (flush)
+			verbs_flush_use(session->domain);
 		session->hello = true;
 		memcpy(session->name, hello->name, sizeof(session->name));
 		session->name[sizeof(session->name) - 1] = 0;
@@ -241,6 +259,7 @@ int session_hello(struct lane *lane, const struct wire_hello *hello, struct wire
 		report_info("session %llu begins: %s, pid %llu, from %s", (unsigned long long)session->number,
 			    session->name, (unsigned long long)session->pid, lane->peer.text);
 	}
+	flush = session->flush;
 	reply->session = session->number;
 	reply->maps = session->maps_granted;
 	reply->lanes = session->lanes_granted;
@@ -253,7 +272,8 @@ int session_hello(struct lane *lane, const struct wire_hello *hello, struct wire
 	reply->free = pool_free_slots(server->pool);
 	reply->lease_ms = server->config.lease_ms;
 	reply->fds = lane->transport->passes_fd ? 1 : 0;
-	reply->method = WIRE_PERSIST_TARGET;
+	reply->features = flush ? WIRE_FEATURE_FLUSH : 0;
+	reply->method = flush ? WIRE_PERSIST_FLUSH : WIRE_PERSIST_TARGET;
 	return 0;
 }
 

@@ -39,7 +39,8 @@ struct verbs_device {
 	struct ibv_context *context;
 	const char *name;
 	struct ibv_device_attr attr;
-	uint64_t flags_ex; /* of ibv_query_device_ex() */
+	uint64_t flags_ex;   /* of ibv_query_device_ex() */
+	uint32_t inline_max; /* bytes in a work request, as far as we want them */
 	struct rdma_event_channel *channel;
 	struct rdma_cm_id *keeper;
 	_Atomic uint32_t regions; /* registered now, for blocks */
@@ -52,7 +53,7 @@ struct verbs_device {
 struct verbs_domain {
 	struct verbs_device *device;
 	struct ibv_pd *pd;
-	bool flush;
+	_Atomic bool flush; /* regions are for RDMA FLUSH too */
 };
 
 struct verbs_buffers {
@@ -83,7 +84,8 @@ struct verbs_conn {
 	struct ibv_cq *cq;
 	struct ibv_qp *qp;
 	unsigned cq_events; /* not acknowledged */
-	uint32_t inline_max, spin_ns;
+	uint32_t inline_max; /* bytes in a work request */
+	uint32_t spin_ns;
 	uint64_t heard_ns;  /* something completed */
 	uint8_t message[WIRE_MSG_MAX]; /* the one that header() took */
 

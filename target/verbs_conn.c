@@ -261,6 +261,8 @@ static int mind_peer(struct verbs_conn *conn, uint64_t *until)
 			ret = -ETIMEDOUT;
 	} else if (now - conn->heard_ns >= SILENCE_NS) {
 		ret = verbs_queue_probe(conn);
+		if (ret == -EAGAIN)
+			ret = 0; /* so much is on its way that an answer is due anyway */
 		*until = now + STALL_NS;
 	} else {
 		*until = conn->heard_ns + SILENCE_NS;

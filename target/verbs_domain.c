@@ -77,28 +77,28 @@ uint32_t verbs_depth_limit(const struct verbs_domain *domain)
 	return most < 1 ? 1 : (uint32_t)most;
 }
 
-bool verbs_flush_enable(struct verbs_domain *domain, void *address, size_t length)
+bool verbs_flush_possible(const struct verbs_domain *domain, void *address, size_t length)
 {
 #ifdef HAVE_IBV_WR_FLUSH
 	struct ibv_mr *region;
 
-	if (domain->flush)
-		return true;
 	if (!(domain->device->flags_ex & IB_UVERBS_DEVICE_FLUSH_PERSISTENT))
 		return false;
 	region = ibv_reg_mr(domain->pd, address, length, ACCESS_READ | ACCESS_WRITE | IBV_ACCESS_FLUSH_PERSISTENT);
 	if (!region) {
-		report_info("%s: persistent flush is not to be had for this memory: %s", domain->device->name,
+		report_info("%s: the pool's memory cannot be registered for RDMA FLUSH: %s", domain->device->name,
 			    strerror(errno));
 		return false;
 	}
-	if (ibv_dereg_mr(region))
-		return false;
-	domain->flush = true;
-	return true;
+	return ibv_dereg_mr(region) == 0;
 #else
 	return false;
 #endif
+}
+
+void verbs_flush_use(struct verbs_domain *domain)
+{
+	atomic_store(&domain->flush, true);
 }
 
 static const char *why_not(int error)
@@ -124,7 +124,7 @@ int verbs_register(struct verbs_domain *domain, void *address, size_t length, ui
 	int ret;
 
 #ifdef HAVE_IBV_WR_FLUSH
-	if (domain->flush)
+	if (atomic_load(&domain->flush))
 		access |= IBV_ACCESS_FLUSH_PERSISTENT;
 #endif
 	region = ibv_reg_mr_iova(domain->pd, address, length, iova, access);

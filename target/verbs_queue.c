@@ -85,40 +85,29 @@ static int post_receive(struct verbs_conn *conn, uint32_t n)
 	return -ibv_post_recv(conn->qp, &wr, &bad);
 }
 
-/* The device takes less inline than we would like, and says so only by refusing. */
 static struct ibv_qp *make_qp(struct verbs_conn *conn)
 {
-	static const uint32_t sizes[] = {VERBS_INLINE, 128, 64, 0};
+	struct ibv_qp_init_attr attr = {
+		.qp_context = conn,
+		.send_cq = conn->cq,
+		.recv_cq = conn->cq,
+		.qp_type = IBV_QPT_RC,
+		.cap = {.max_send_wr = VERBS_SENDS,
+			.max_recv_wr = conn->receives_max,
+			.max_send_sge = 1,
+			.max_recv_sge = 1,
+			.max_inline_data = conn->domain->device->inline_max},
+	};
 
-	for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
-		struct ibv_qp_init_attr attr = {
-			.qp_context = conn,
-			.send_cq = conn->cq,
-			.recv_cq = conn->cq,
-			.qp_type = IBV_QPT_RC,
-			.cap = {.max_send_wr = VERBS_SENDS,
-				.max_recv_wr = conn->receives_max,
-				.max_send_sge = 1,
-				.max_recv_sge = 1,
-				.max_inline_data = sizes[i]},
-		};
-		struct ibv_qp *qp = ibv_create_qp(conn->domain->pd, &attr);
-
-		if (qp) {
-			conn->inline_max = attr.cap.max_inline_data < VERBS_INLINE ? attr.cap.max_inline_data
-										  : VERBS_INLINE;
-			return qp;
-		}
-		if (errno != EINVAL)
-			break;
-	}
-	return NULL;
+	conn->inline_max = conn->domain->device->inline_max;
+	return ibv_create_qp(conn->domain->pd, &attr);
 }
 
 int verbs_queue_make(struct verbs_conn *conn, uint32_t depth_max)
 {
 	struct verbs_device *device = conn->domain->device;
 	const char *step = "memory";
+	struct ibv_qp *qp;
 	int ret = -ENOMEM;
 
 	conn->receives_max = depth_max + VERBS_RECEIVES_MIN;
@@ -142,9 +131,12 @@ int verbs_queue_make(struct verbs_conn *conn, uint32_t depth_max)
 	if (!conn->cq)
 		goto fail_errno;
 	step = "ibv_create_qp";
-	conn->qp = make_qp(conn);
-	if (!conn->qp)
+	qp = make_qp(conn);
+	if (!qp)
 		goto fail_errno;
+	pthread_mutex_lock(&conn->lock);
+	conn->qp = qp;
+	pthread_mutex_unlock(&conn->lock);
 	return 0;
 fail_errno:
 	ret = errno ? -errno : -ENOMEM;

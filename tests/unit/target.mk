@@ -33,3 +33,10 @@ TESTS += tests/unit/test_server
 tests_unit_test_server_SOURCES = tests/unit/test_server.c tests/unit/raw_client.h tests/unit/pool_scratch.h
 tests_unit_test_server_CPPFLAGS = $(STORE_TEST_CPPFLAGS)
 tests_unit_test_server_LDADD = target/libserver.la $(STORE_TEST_LIBS)
+
+# What carries a lane.
+check_PROGRAMS += tests/unit/test_conn
+TESTS += tests/unit/test_conn
+tests_unit_test_conn_SOURCES = tests/unit/test_conn.c
+tests_unit_test_conn_CPPFLAGS = $(STORE_TEST_CPPFLAGS)
+tests_unit_test_conn_LDADD = target/libserver.la $(STORE_TEST_LIBS)
