@@ -139,7 +139,7 @@ static int decode_handles(struct brick_lane *lane, struct op *op, size_t first, 
 			handle->place = handles[i].place;
 			handle->key = handles[i].key;
 			handle->flags = op->flags | (op->flags & BRICK_MAP_EXCLUSIVE ? BRICK_MAP_WRITE : 0);
-			handles_put(session, handle->addr, &handles[i]);
+			handles_put(session, handle->addr, op->flags, &handles[i]);
 		}
 		set_status(op, first + i, status);
 	}
@@ -268,7 +268,7 @@ int brick_post_persist(struct brick_lane *lane, const struct brick_range *ranges
 			return brick_fail(-EINVAL, "%s: persist of %u bytes at 0x%" PRIx64 ": not in one block",
 					  lane->session->text, ranges[i].length, ranges[i].addr);
 	}
-	if (lane->session->handles) {
+	if (lane->session->info.method == BRICK_PERSIST_FLUSH) {
 		int ret = post_flush(lane, ranges, n, status, cookie);
 
 		if (ret != -ENOENT)

@@ -1,7 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * handles - where the session's blocks are and with which key, for a persist that is
- * RDMA FLUSH: its caller names addresses, and the device wants handles.
+ * handles - where the session's blocks are and with which key, as far as the library
+ * knows.  It is asked
+ *
+ * - by a persist that is RDMA FLUSH: its caller names addresses, and the device wants handles;
+ * - when the brick's device has refused an access.  It does not say why: of a brick that dies
+ *   the regions go before the queue pairs.  If the access was in order as far as the library
+ *   knows, it is the brick that is lost; else the application is told that it may not do that.
  *
  * A block is here from the answer to its map until its unmap or free is asked for
  * (and once more until that is answered: a map may be on its way at the same time).
@@ -18,7 +23,7 @@
 struct known {
 	SLIST_ENTRY(known) link;
 	uint64_t addr, place;
-	uint32_t key;
+	uint32_t key, flags;
 };
 
 SLIST_HEAD(bucket, known);
@@ -65,7 +70,7 @@ void handles_close(struct brick_session *session)
 	session->handles = NULL;
 }
 
-void handles_put(struct brick_session *session, uint64_t addr, const struct wire_handle *handle)
+void handles_put(struct brick_session *session, uint64_t addr, uint32_t flags, const struct wire_handle *handle)
 {
 	struct bucket *bucket;
 	struct known *known;
@@ -76,11 +81,13 @@ void handles_put(struct brick_session *session, uint64_t addr, const struct wire
 	bucket = bucket_of(session->handles, addr);
 	known = find(bucket, addr);
 	if (!known) {
-		known = malloc(sizeof(*known));
+		known = calloc(1, sizeof(*known));
 		if (known)
 			SLIST_INSERT_HEAD(bucket, known, link);
 	}
 	if (known) {
+		/* The same handle again: the stronger of the flags are what it allows. */
+		known->flags = flags | (known->place == handle->place && known->key == handle->key ? known->flags : 0);
 		known->addr = addr;
 		known->place = handle->place;
 		known->key = handle->key;
@@ -120,4 +127,19 @@ bool handles_find(struct brick_session *session, const struct brick_range *range
 	}
 	pthread_mutex_unlock(&session->lock);
 	return all;
+}
+
+bool handles_allow(struct brick_session *session, const struct transport_io *io)
+{
+	const struct known *known;
+	bool allowed;
+
+	if (!session->handles)
+		return false;
+	pthread_mutex_lock(&session->lock);
+	known = find(bucket_of(session->handles, io->addr), io->addr);
+	allowed = known && known->place == io->place && known->key == io->key &&
+		(!io->write || (known->flags & (WIRE_MAP_WRITE | WIRE_MAP_EXCLUSIVE)));
+	pthread_mutex_unlock(&session->lock);
+	return allowed;
 }

@@ -181,13 +181,15 @@ static void on_done(void *arg, struct transport_io *io, int status)
 	struct brick_lane *lane = arg;
 	struct slot *slot = find_slot(lane, io->id);
 
+	/* What was in order is refused by a brick that is going: there is nothing that the application should do better. */
+	if (status == -EACCES && (io->ranges || handles_allow(lane->session, io)))
+		status = -ECONNRESET;
 	if (status)
 		call_failed(slot->op, slot->first, slot->count, status);
 	if (status == -ENOMEM || status == -EFAULT)
 		fail_op(slot->op, status);	/* not the brick's words: there is a text */
-	else if (status && io->ranges)
-		fail_op(slot->op, brick_fail(status, "%s: the brick's device refused to persist: %s", lane->session->text,
-					     brick_errno_text(status)));
+	else if (status == -ECONNRESET)
+		fail_op(slot->op, status);	/* the provider is about to say what broke the lane */
 	else if (status)
 		fail_op(slot->op, brick_fail(status, "%s: the brick refused to %s %u bytes at 0x%" PRIx64 ": %s",
 					     lane->session->text, io->write ? "write" : "read", io->length,

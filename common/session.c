@@ -81,7 +81,7 @@ static int hello(struct brick_session *session, struct brick_lane *lane, const s
 	info->lease_ms = reply.lease_ms;
 	info->method = (enum brick_persist_method)reply.method;
 	lane_limit(lane, info->depth);
-	return info->method == BRICK_PERSIST_FLUSH ? handles_open(session) : 0;
+	return 0;
 }
 
 static void session_delete(struct brick_session *session)
@@ -146,7 +146,10 @@ int brick_open(const char *endpoint, const struct brick_options *options, struct
 		session->ops = NULL;
 		goto fail;
 	}
-	ret = lane_new(session, 0, depth, &lane);
+	if (session->ops->device_checks)
+		ret = handles_open(session);
+	if (ret == 0)
+		ret = lane_new(session, 0, depth, &lane);
 	if (ret < 0)
 		goto fail;
 	session->lanes[0] = lane;

@@ -119,7 +119,7 @@ struct brick_session {
 	struct brick_notice notices[SESSION_NOTICES_MAX];
 	unsigned notice_first, notice_count;
 	LIST_HEAD(, session_buffer) buffers;
-	struct session_handles *handles;	/* with RDMA FLUSH, else NULL */
+	struct session_handles *handles;	/* NULL where the brick itself judges them */
 };
 
 /* session.c */
@@ -145,13 +145,15 @@ int lane_post_io(struct brick_lane *lane, struct op *op);
 /* Waits for the one request in flight; returns its status. */
 int lane_finish(struct brick_lane *lane);
 
-/* handles.c: the handles of the session's blocks; nothing happens without session->handles. */
+/* handles.c: the handles of the session's blocks, where a device judges them; nothing happens without session->handles. */
 int handles_open(struct brick_session *session);
 void handles_close(struct brick_session *session);
-void handles_put(struct brick_session *session, uint64_t addr, const struct wire_handle *handle);
+void handles_put(struct brick_session *session, uint64_t addr, uint32_t flags, const struct wire_handle *handle);
 void handles_drop(struct brick_session *session, const uint64_t *addrs, size_t n);
 /* Fills found[n], and is true, if the blocks of all ranges are known. */
 bool handles_find(struct brick_session *session, const struct brick_range *ranges, size_t n, struct transport_range *found);
+/* Whether the read or write is one that a map of this session allows. */
+bool handles_allow(struct brick_session *session, const struct transport_io *io);
 
 /* calls.c */
 /* A call of one message, with nothing else in flight: its status. decode NULL: the reply has no body. */

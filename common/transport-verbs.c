@@ -354,8 +354,8 @@ static int failed(struct transport *t, const struct verbs_sent *sent, const stru
 		if (!sent->job)
 			break;
 		job_done(t, sent->job, -EACCES);
-		return brick_fail(-ECONNRESET, "%s: the brick's device refused %s: the block is not mapped, or not so, any more "
-				  "(%s); the lane is lost with it", t->text, words, what);
+		return brick_fail(-ECONNRESET, "%s: the brick's device refused %s (%s): the block is not mapped, or not so, or the "
+				  "brick is going; the lane is lost with it", t->text, words, what);
 	case IBV_WC_LOC_PROT_ERR:
 	case IBV_WC_LOC_LEN_ERR:
 		if (!sent->job)
@@ -574,6 +574,7 @@ static uint64_t verbs_features(struct transport_domain *domain)
 const struct transport_ops transport_verbs = {
 	.name = "verbs",
 	.cheap_poll = true,
+	.device_checks = true,
 	.domain_open = verbs_domain_open,
 	.domain_close = verbs_domain_close,
 	.buffer_register = verbs_buffer_register,

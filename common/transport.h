@@ -86,6 +86,7 @@ struct transport_options {
 struct transport_ops {
 	const char *name;		/* "tcp", "local", "verbs" */
 	bool cheap_poll;		/* poll() asks the system for nothing: it may be called in a row before sleeping */
+	bool device_checks;		/* who refuses a read or write is a device, which does not say why */
 
 	int (*domain_open)(const struct endpoint *endpoint, struct transport_domain **domain);
 	void (*domain_close)(struct transport_domain *domain);
