@@ -52,6 +52,7 @@ int lane_new(struct brick_session *session, unsigned number, unsigned depth, str
 	STAILQ_INIT(&lane->ready);
 	TAILQ_INIT(&lane->free_slots);
 	TAILQ_INIT(&lane->sent);
+	lane->ops_made = depth;
 	lane->ops = calloc(depth, sizeof(*lane->ops));
 	lane->slots = calloc(depth, sizeof(*lane->slots));
 	if (!lane->ops || !lane->slots)
@@ -87,6 +88,8 @@ void lane_delete(struct brick_lane *lane)
 		close(lane->epoll);
 	if (lane->timer >= 0)
 		close(lane->timer);
+	for (unsigned i = 0; lane->ops && i < lane->ops_made; i++)
+		free(lane->ops[i].flush);
 	free(lane->ops);
 	free(lane->slots);
 	free(lane);
@@ -105,6 +108,8 @@ void lane_limit(struct brick_lane *lane, unsigned depth)
 
 static void ready(struct brick_lane *lane, struct op *op)
 {
+	free(op->flush);
+	op->flush = NULL;
 	STAILQ_INSERT_TAIL(&lane->ready, op, link);
 }
 
@@ -176,8 +181,15 @@ static void on_done(void *arg, struct transport_io *io, int status)
 	struct brick_lane *lane = arg;
 	struct slot *slot = find_slot(lane, io->id);
 
+	/* What was in order is refused by a brick that is going: there is nothing that the application should do better. */
+	if (status == -EACCES && (io->ranges || handles_allow(lane->session, io)))
+		status = -ECONNRESET;
+	if (status)
+		call_failed(slot->op, slot->first, slot->count, status);
 	if (status == -ENOMEM || status == -EFAULT)
 		fail_op(slot->op, status);	/* not the brick's words: there is a text */
+	else if (status == -ECONNRESET)
+		fail_op(slot->op, status);	/* the provider is about to say what broke the lane */
 	else if (status)
 		fail_op(slot->op, brick_fail(status, "%s: the brick refused to %s %u bytes at 0x%" PRIx64 ": %s",
 					     lane->session->text, io->write ? "write" : "read", io->length,
@@ -205,7 +217,7 @@ static int on_message(void *arg, const uint8_t *msg, size_t len)
 	}
 	slot = find_slot(lane, header.id);
 	if (!slot || header.type != (slot->op->type | WIRE_REPLY) || slot->op->type == WIRE_READ ||
-	    slot->op->type == WIRE_WRITE || header.flags)
+	    slot->op->type == WIRE_WRITE || slot->op->type == OP_FLUSH || header.flags)
 		return brick_fail(-EPROTO, "%s: the brick sent a message of type 0x%x that answers nothing (request %u)",
 				  text, header.type, header.id);
 	if (header.status) {
@@ -402,8 +414,10 @@ int lane_post_io(struct brick_lane *lane, struct op *op)
 	struct slot *slot;
 	int ret;
 
-	slot = take_slot(lane, op, 0, 1);
-	op->n = op->sent = 1;
+	if (op->n == 0)
+		op->n = 1;	/* a flush has its ranges */
+	op->sent = op->n;
+	slot = take_slot(lane, op, 0, op->n);
 	op->io.id = slot->id;
 	ret = lane->session->ops->post(lane->transport, &op->io);
 	if (ret == -EINVAL) {
