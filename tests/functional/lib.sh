@@ -9,6 +9,8 @@
 #
 # Bricks are called b1, b2, ...; mounts are called by a name too (m, other), at $T/NAME.  What they say is in $T/log.
 set -u
+# shellcheck disable=SC2016
+[ -z "$TRACE" ] || PS4='+${EPOCHREALTIME:6:8} '
 
 fail() {
 	echo "FAILED: $*"
@@ -321,13 +323,12 @@ free_kib() {
 
 # Allocated addresses of a brick, one a line, in hex.
 addresses() {
-	ctl "$1" --json list | jq -r '.. | objects | select(has("count")) | "\(.start) \(.count)"' |
-		python3 -c '
-import sys
-for line in sys.stdin:
-    start, count = line.split()
-    for i in range(int(count, 0)):
-        print(f"{int(start, 0) + (i << 21):#018x}")'
+	local start count i
+	ctl "$1" --json list | jq -r '.. | objects | select(has("count")) | "\(.start) \(.count)"' | while read -r start count; do
+		for ((i = 0; i < count; i++)); do
+			printf '0x%016x\n' $((start + (i << 21)))
+		done
+	done
 }
 
 # ctl_read BRICK ADDRESS OFFSET LENGTH >bytes

@@ -44,7 +44,8 @@ FUNCTIONAL_RUNS = \
 	tests/functional/bench-tcp.run \
 	tests/functional/bench-unix.run \
 	tests/functional/persist-tcp.run \
-	tests/functional/persist-unix.run
+	tests/functional/persist-unix.run \
+	tests/functional/load-tcp.run
 
 TESTS += $(FUNCTIONAL_RUNS)
 TEST_EXTENSIONS = .run
@@ -62,7 +63,8 @@ EXTRA_DIST += \
 	tests/functional/git.sh tests/functional/build.sh tests/functional/sqlite.sh tests/functional/fio.sh \
 	tests/functional/stress.sh tests/functional/killmount.sh tests/functional/killbrick.sh \
 	tests/functional/fault.sh tests/functional/full.sh tests/functional/hundred.sh tests/functional/second.sh \
-	tests/functional/refuse.sh tests/functional/fence.sh tests/functional/refused.sh tests/functional/bench.sh
+	tests/functional/refuse.sh tests/functional/fence.sh tests/functional/refused.sh tests/functional/bench.sh \
+	tests/functional/load.sh tests/functional/nvdimm.sh tests/functional/verbs.sh
 
 # libbrick against a real brickd, the example of brick(3), and what the library exports.
 check_PROGRAMS += tests/functional/libbrick-real tests/functional/brick-example

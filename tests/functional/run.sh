@@ -160,7 +160,7 @@ run_one() {
 	trap 'clean_up; exit 1' INT TERM HUP
 	chmod 755 "$T"
 	mkdir -p "$T/log" "$T/pool" "$T/state"
-	export T TEST TRANSPORT BRICKS MAPS TRACE=${TRACE-} PS4="+\${EPOCHREALTIME:6:8} "
+	export T TEST TRANSPORT BRICKS MAPS TRACE=${TRACE-}
 	# The programs themselves before libtool's wrappers, which take dozens of forks to start them.
 	export PATH=$BUILD/target/.libs:$BUILD/brickfs/.libs:$BUILD/target:$BUILD/brickfs:$BUILD/common:$PATH
 	export LD_LIBRARY_PATH=$BUILD/common/.libs${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}

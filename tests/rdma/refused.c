@@ -6,9 +6,10 @@
  *   refused ENDPOINT        tests/functional/refused.sh runs it, over tcp and rdma
  *
  * Each case maps what it needs with one session, makes one access on its second
- * lane, and then: the access has failed, a READ has brought nothing, no byte of
- * any block is another one (which a second session looks up), the first lane
- * works, and the second lane is back after brick_lane_rejoin().
+ * lane, and then: the access has failed, a READ has brought nothing, no byte
+ * there, or where it would be in the other blocks, is another one (which a second
+ * session looks up; in the end it looks at all of them), the first lane works, and
+ * the second lane is back after brick_lane_rejoin().
  *
  * The error is -EACCES, by the device over verbs, by brickd over tcp (which hangs
  * up without a word on a frame that is not inside one block: -ECONNRESET); what
@@ -59,15 +60,21 @@ struct sides {
 	struct brick_handle theirs[BLOCKS];	/* all of them, read-only but for Z */
 };
 
-/* Every byte of every block, as the other session sees it. */
-static void unchanged(struct sides *s)
+/* Bytes of every block, as the other session sees them: all, or those around which the accesses were. */
+static void look(struct sides *s, uint32_t offset, uint32_t length)
 {
 	static uint8_t now[BLOCK];
 
 	for (int i = 0; i < BLOCKS; i++) {
-		ok(brick_read(s->witness, &s->theirs[i], 0, now, BLOCK) == 0);
-		ok(memcmp(now, was[i], BLOCK) == 0);
+		ok(brick_read(s->witness, &s->theirs[i], offset, now, length) == 0);
+		ok(memcmp(now, was[i] + offset, length) == 0);
 	}
+}
+
+static void unchanged(struct sides *s)
+{
+	look(s, 0, 65536);
+	look(s, BLOCK - 65536, 65536);
 }
 
 static bool refusal(int status)
@@ -292,8 +299,9 @@ int main(int argc, char **argv)
 			words[j] = (j * 2654435761u) ^ (uint32_t)i;
 		ok(brick_write(i == Z ? s.witness : s.first, i == Z ? &s.theirs[i] : &s.mine[i], 0, was[i], BLOCK) == 0);
 	}
-	unchanged(&s);
+	look(&s, 0, BLOCK);
 	table(&s);
+	look(&s, 0, BLOCK);
 	name = "end";
 	ok(brick_stat(s.first, &stat) == 0);
 	ok(stat.sessions == 2 && stat.maps == 5);
