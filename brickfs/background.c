@@ -9,7 +9,7 @@
 
 #include <errno.h>
 
-#define RECALL_MS 200
+#define RECALL_MS 100	/* a brick waits not much longer, and then asks again */
 
 static unsigned keepalive_ms(struct fs *fs)
 {

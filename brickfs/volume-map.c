@@ -199,11 +199,14 @@ static bool evictable(const struct vol_map *map)
 	return !map->pins && map->state == VOL_MAPPED;
 }
 
-/* Makes room for `want` maps or more, of those that the caller does not need himself. Drops the mutex meanwhile. */
-static int evict(struct vol_brick *b, size_t want, const struct vol_part *parts, size_t n)
+/*
+ * Makes room for `want` maps, of those that the caller does not need himself; while at it, for up to `batch` of them.
+ * Drops the mutex meanwhile.
+ */
+static int evict(struct vol_brick *b, size_t want, size_t batch, const struct vol_part *parts, size_t n)
 {
 	struct vol_map *victim[EVICT_MAX];
-	size_t count = 0, batch = b->slots / 2;
+	size_t count = 0;
 	bool dirty = false, again;
 	int r = 0;
 
@@ -340,7 +343,7 @@ static int make_room(struct vol_brick *b, const struct vol_part *parts, size_t n
 			pthread_cond_wait(&b->cond, &b->mutex);
 			continue;
 		}
-		r = evict(b, excess, parts, n);
+		r = evict(b, excess, b->slots / 2, parts, n);
 		if (r)
 			break;
 	}
@@ -481,7 +484,7 @@ size_t vol_evict(struct vol_brick *b, size_t most)
 	/* Evicting looks for dirty ones only if there are too few clean ones. */
 	while (most > 0 && !spare(b, NULL, 0, most))
 		most--;
-	return most && !evict(b, most, NULL, 0) && before > b->maps ? before - b->maps : 0;
+	return most && !evict(b, most, most, NULL, 0) && before > b->maps ? before - b->maps : 0;
 }
 
 int vol_pin(struct vol_brick *b, struct vol_part *parts, size_t n)

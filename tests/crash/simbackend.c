@@ -78,7 +78,7 @@ static int sim_open(void *context, const char *endpoint, const char *name, unsig
 	s->info.maps = sim->maps && (!maps || maps > sim->maps) ? sim->maps : maps && maps < 1024 ? maps : 1024;
 	s->info.lanes = !lanes ? 1 : lanes < most ? lanes : most;
 	s->info.lease_ms = sim->lease_ms;
-	s->info.method = "target";
+	s->info.method = b->method ? b->method : "target";
 	for (unsigned i = 0; i < s->info.lanes; i++)
 		s->lane[i].connection = ++sim->next_connection;
 	s->next = sim->sessions;

@@ -103,6 +103,13 @@ void sim_set_memory(struct sim *sim, unsigned brick, uint64_t blocks)
 	pthread_mutex_unlock(&sim->mutex);
 }
 
+void sim_set_method(struct sim *sim, unsigned brick, const char *method)
+{
+	pthread_mutex_lock(&sim->mutex);
+	sim->brick[brick].method = method;
+	pthread_mutex_unlock(&sim->mutex);
+}
+
 void sim_recall(struct sim *sim, unsigned brick, uint64_t blocks)
 {
 	pthread_mutex_lock(&sim->mutex);

@@ -61,6 +61,9 @@ uint64_t sim_buffers(struct sim *sim);
 /* True if every session that lives knows this memory, and there is one. */
 bool sim_knows(struct sim *sim, const void *memory, size_t size);
 
+/* How it says that persist works, to sessions opened from now on; it works the same. */
+void sim_set_method(struct sim *sim, unsigned brick, const char *method);
+
 /*
  * A copy of this moment with the same bricks and no sessions, as after a client's
  * crash with everything in flight arrived.  Cheap: pages and blocks are shared until one side writes.

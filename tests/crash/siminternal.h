@@ -61,6 +61,7 @@ struct sim_brick {
 	bool away;
 	unsigned away_attempts;
 	uint64_t memory;		/* 0: as large as the store */
+	const char *method;		/* NULL: "target" */
 };
 
 struct sim_fault {
