@@ -390,8 +390,9 @@ static int serve(const struct options *o)
 	choose_memory(o, pool, &config);
 	ret = tier_open_with(&tier, pool, &config);
 	if (ret) {
-		report_error("%s: cannot be brought to memory: %s", o->pool, strerror(-ret));
-		goto close_pool;
+		if (ret == -ENOMEM)
+			report_error("%s: not enough memory to serve it", o->pool);
+		goto close_pool; /* it has said why */
 	}
 	ret = server_new(&server, pool, tier, &o->config);
 	if (ret) {

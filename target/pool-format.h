@@ -24,6 +24,7 @@
 #define POOL_HEADER_SIZE	4096
 #define POOL_HEADER_DISTANCE	(1u << 20)	/* between the copies */
 #define POOL_CHUNKS_MAX		128
+#define POOL_PATH_MAX		512
 #define POOL_FIRST_CHUNK	POOL_SLOT_SIZE	/* offset of chunk 0 */
 #define POOL_SLOTS_MAX		(UINT32_MAX - 1)
 #define POOL_BLOCK_MAX		((1ull << 43) - 1)
@@ -68,6 +69,7 @@ struct pool_header {
 	uint32_t chunk_count;
 	struct pool_chunk chunk[POOL_CHUNKS_MAX];
 	uint64_t memory;	/* name of the memory file's state that belongs to the last open; 0: none */
+	char memory_path[POOL_PATH_MAX];	/* of the memory file, now or once; "": none */
 };
 
 enum pool_header_fault {

@@ -210,6 +210,15 @@ int pool_begin(struct pool *pool, const struct pool_use *use)
 	header->instance++;
 	header->flags = use->fault ? POOL_FAULT : 0;
 	set_memory(header, use->memory);
+	if (use->memory) {
+		if (strlen(use->memory_path) >= sizeof(header->memory_path)) {
+			report_error("%s: is too long a path for a memory file (at most %zu bytes)", use->memory_path,
+				     sizeof(header->memory_path) - 1);
+			return -ENAMETOOLONG;
+		}
+		memset(header->memory_path, 0, sizeof(header->memory_path));
+		memcpy(header->memory_path, use->memory_path, strlen(use->memory_path));
+	}
 	memcpy(header->boot_id, pool->boot_id, sizeof(header->boot_id));
 	rc = pool_file_write_header(pool);
 	if (rc)
@@ -251,6 +260,11 @@ int pool_leave_memory(struct pool *pool)
 		return 0;
 	set_memory(&pool->header, 0);
 	return pool_file_write_header(pool);
+}
+
+const char *pool_memory_path(const struct pool *pool)
+{
+	return pool->header.memory_path;
 }
 
 /* Finer than a page only what was written is worth a flush, and who wrote it has done that, unless the last end was not clean. */

@@ -64,6 +64,7 @@ int pool_load(struct pool **pool, const char *path);
 struct pool_use {
 	bool fault;
 	uint64_t memory;
+	const char *memory_path;	/* absolute; it can be found there by whoever opens the pool next */
 	bool kept;
 };
 int pool_begin(struct pool *pool, const struct pool_use *use);
@@ -77,6 +78,8 @@ int pool_open(struct pool **pool, const char *path, bool fault);
  */
 uint64_t pool_memory(const struct pool *pool);
 int pool_leave_memory(struct pool *pool);
+/* Where a memory file of this pool is, or was at some time; "": it never had one. */
+const char *pool_memory_path(const struct pool *pool);
 /* Persists everything, records a clean end (not after a failure, nor while memory has what the pool lacks), unlocks. */
 void pool_close(struct pool *pool);
 /* Persists every block, as if each were named in pool_persist(). */

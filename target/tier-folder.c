@@ -75,13 +75,13 @@ int folder_check(const char *folder, bool *huge)
 	return -ENOTSUP;
 }
 
-char *folder_huge(uint64_t bytes, unsigned n)
+char *folder_huge(uint64_t bytes)
 {
 	char *found = NULL, text[4096];
 	struct mntent entry;
 	FILE *mounts;
 
-	if (bytes && free_huge_pages() < (bytes + POOL_SLOT_SIZE - 1) / POOL_SLOT_SIZE)
+	if (free_huge_pages() < (bytes + POOL_SLOT_SIZE - 1) / POOL_SLOT_SIZE)
 		return NULL;
 	mounts = setmntent("/proc/mounts", "re");
 	if (!mounts)
@@ -92,8 +92,7 @@ char *folder_huge(uint64_t bytes, unsigned n)
 		if (strcmp(entry.mnt_type, "hugetlbfs") != 0 || hasmntopt(&entry, "ro") || statfs(entry.mnt_dir, &fs) ||
 		    fs.f_type != HUGETLBFS_MAGIC || (uint64_t)fs.f_bsize != POOL_SLOT_SIZE)
 			continue;
-		if (!n--)
-			found = strdup(entry.mnt_dir);
+		found = strdup(entry.mnt_dir);
 	}
 	endmntent(mounts);
 	return found;

@@ -10,8 +10,8 @@
 
 /* 0 if files in the folder are memory; *huge: of huge pages.  Says what is wrong: -ENOTSUP, -ENOENT, ... */
 int folder_check(const char *folder, bool *huge);
-/* A mounted hugetlbfs, malloc'd, that has room for so many bytes (0: any); NULL: there is none.  n: the first is 0. */
-char *folder_huge(uint64_t bytes, unsigned n);
+/* A mounted hugetlbfs, malloc'd, that has room for so many bytes; NULL: there is none. */
+char *folder_huge(uint64_t bytes);
 /*
  * Says why there is no room for so many bytes more, and returns -ENOSPC; 0 when there is.  A file that outgrows the
  * host's memory would not fail: it would have processes killed.

@@ -140,7 +140,8 @@ static int open_file(struct memory *memory, const char *path, int flags)
 	memory->lock_fd = open(path, flags | O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (memory->lock_fd < 0) {
 		rc = -errno;
-		report_error("%s: the memory file cannot be opened: %s", path, strerror(rc == -ELOOP ? EEXIST : -rc));
+		if (rc != -ENOENT || (flags & O_CREAT))
+			report_error("%s: the memory file cannot be opened: %s", path, strerror(rc == -ELOOP ? EEXIST : -rc));
 		return rc;
 	}
 	if (fstat(memory->lock_fd, &st)) {
@@ -201,7 +202,29 @@ static int preallocate(struct memory *memory, const char *folder, bool huge)
 	do
 		rc = fallocate(memory->fd, 0, 0, (off_t)memory->size) ? -errno : 0;
 	while (rc == -EINTR);
+	/* It went to somebody else meanwhile. */
+	if (rc == -ENOSPC)
+		report_error("%s: no room for a memory file of %llu bytes any more", folder, (unsigned long long)memory->size);
 	return rc;
+}
+
+/* A file that no pool needs any more, unless another brickd has it: then it is of a copy of the pool. */
+static int remove_old(const char *path)
+{
+	struct memory old = MEMORY_NONE;
+	struct stat st;
+	int rc;
+
+	if (lstat(path, &st))
+		return errno == ENOENT ? 0 : -errno;
+	rc = open_file(&old, path, 0);
+	if (rc) {
+		memory_close(&old);
+		return rc;
+	}
+	report_info("%s: is not of the pool's last use, and goes", path);
+	memory_remove(&old);
+	return 0;
 }
 
 static int create_in(struct memory *memory, const char *folder, bool huge, const uint8_t uuid[16], uint32_t frames,
@@ -214,7 +237,9 @@ static int create_in(struct memory *memory, const char *folder, bool huge, const
 		making = NULL;
 		goto out;
 	}
-	rc = open_file(memory, making, O_CREAT);
+	rc = remove_old(path);
+	if (!rc)
+		rc = open_file(memory, making, O_CREAT);
 	if (rc)
 		goto out;
 	lay_out(memory, uuid, frames);
@@ -229,8 +254,11 @@ static int create_in(struct memory *memory, const char *folder, bool huge, const
 			rc = -errno;
 	}
 	if (rc) {
-		format_size(memory->size, size);
-		report_error("%s: a memory file of %s cannot be made: %s", path, size, strerror(-rc));
+		/* That there is no room has been said. */
+		if (rc != -ENOSPC) {
+			format_size(memory->size, size);
+			report_error("%s: a memory file of %s cannot be made: %s", path, size, strerror(-rc));
+		}
 		unlink(making);
 		goto out;
 	}
@@ -253,7 +281,7 @@ int memory_create(struct memory *memory, const char *folder, const uint8_t uuid[
 
 	*memory = MEMORY_NONE;
 	if (!folder) {
-		chosen = folder_huge(data_offset(frames) + (uint64_t)frames * POOL_SLOT_SIZE, 0);
+		chosen = folder_huge(data_offset(frames) + (uint64_t)frames * POOL_SLOT_SIZE);
 		folder = chosen ? chosen : FOLDER_TMPFS;
 		if (!chosen)
 			report_info("%s: the memory file goes here: no hugetlbfs with enough free pages of 2 MiB is mounted", folder);
@@ -263,28 +291,6 @@ int memory_create(struct memory *memory, const char *folder, const uint8_t uuid[
 		rc = create_in(memory, folder, huge, uuid, frames, name);
 	free(chosen);
 	return rc;
-}
-
-/* Frees path when nothing is there. */
-static char *if_there(char *path)
-{
-	struct stat st;
-
-	if (path && !lstat(path, &st))
-		return path;
-	free(path);
-	return NULL;
-}
-
-char *memory_find(const char *folder, const uint8_t uuid[16])
-{
-	char *path = folder ? if_there(path_in(folder, uuid)) : NULL, *huge;
-
-	for (unsigned n = 0; !path && (huge = folder_huge(0, n)); n++) {
-		path = if_there(path_in(huge, uuid));
-		free(huge);
-	}
-	return path ? path : if_there(path_in(FOLDER_TMPFS, uuid));
 }
 
 /* What cannot be in a header that we wrote, or NULL. */

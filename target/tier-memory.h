@@ -51,14 +51,12 @@ struct memory {
 /* Memory of this process alone, taken as it is touched. */
 int memory_anonymous(struct memory *memory, const uint8_t uuid[16], uint32_t frames);
 /*
- * Makes the file, preallocated, in place of one that is there.  folder: NULL for a hugetlbfs mount with enough free huge
+ * Makes the file, preallocated, in place of one that is there and in nobody's use.  folder: NULL for a hugetlbfs mount with enough free huge
  * pages, or else /dev/shm.  name: the state that the pool's header is about to name.  Says what is wrong: -ENOTSUP (the
  * folder is not memory), -ENOSPC, -EBUSY, -EPERM (somebody else's file).
  */
 int memory_create(struct memory *memory, const char *folder, const uint8_t uuid[16], uint32_t frames, uint64_t name);
-/* The path of this pool's file, malloc'd, if it is in folder or where memory_create() would put it; NULL: nowhere. */
-char *memory_find(const char *folder, const uint8_t uuid[16]);
-/* Opens and checks what is there.  1: it is no use (foreign, damaged, of another version; said).  -EBUSY, -EPERM, ... */
+/* Opens and checks what is there.  -ENOENT, not said: nothing.  1: it is no use (foreign, damaged, of another version; said).  -EBUSY, -EPERM, ... */
 int memory_open(struct memory *memory, const char *path, const uint8_t uuid[16]);
 void memory_close(struct memory *memory);
 /* Closes, and removes the file. */

@@ -14,12 +14,11 @@
 #include <string.h>
 #include <sys/random.h>
 
-#include "endpoint.h"
 #include "report.h"
 #include "sigbus.h"
 
 struct left {
-	char *path;		/* of the file that is there, or NULL */
+	const char *path;	/* of the file that is there, or NULL */
 	struct memory memory;	/* open, if it belongs to the pool's last open */
 	bool belongs;
 	uint32_t dirty;		/* blocks in it */
@@ -81,18 +80,22 @@ static int check_table(struct tier *tier, struct memory *memory, uint32_t *dirty
 }
 
 /* What is there of an earlier brickd.  A file that is of no use, or of another time, is no error. */
-static int find_left(struct tier *tier, const char *folder, struct left *left)
+static int find_left(struct tier *tier, struct left *left)
 {
-	const uint8_t *uuid = pool_uuid(tier->pool);
+	const char *path = pool_memory_path(tier->pool);
 	int rc;
 
-	*left = (struct left){ .memory = MEMORY_NONE };
-	left->path = memory_find(folder, uuid);
-	if (!left->path)
+	if (!*path)
 		return 0;
-	rc = memory_open(&left->memory, left->path, uuid);
+	rc = memory_open(&left->memory, path, pool_uuid(tier->pool));
+	if (rc == -ENOENT) {
+		if (pool_unclean(tier->pool) && pool_memory(tier->pool))
+			report_warning("%s: the memory file that the last brickd had is gone", path);
+		return 0;
+	}
 	if (rc < 0)
 		return rc;
+	left->path = path;
 	if (rc == 0 && pool_unclean(tier->pool) && memory_is(&left->memory, pool_memory(tier->pool))) {
 		rc = check_table(tier, &left->memory, &left->dirty);
 		if (rc < 0 && rc != -EUCLEAN)
@@ -107,13 +110,10 @@ static int find_left(struct tier *tier, const char *folder, struct left *left)
 /* Direct or fault mode, and the newest bytes of blocks are elsewhere. */
 static int refuse(struct tier *tier, const struct left *left)
 {
-	char size[16];
-
-	format_size((uint64_t)left->memory.frames * POOL_SLOT_SIZE, size);
-	report_error("%s: the last brickd did not end in order, and %u blocks have newer bytes in %s; start with --memory %s%s to "
+	report_error("%s: the last brickd did not end in order, and %u blocks have newer bytes in %s; start with --memory %lluM to "
 		     "keep them, or remove that file to give them up",
-		     pool_path(tier->pool), left->dirty, left->path, size,
-		     strncmp(left->path, "/dev/shm/", 9) != 0 ? " and its folder as --memory-dir" : "");
+		     pool_path(tier->pool), left->dirty, left->path,
+		     left->memory.frames * (POOL_SLOT_SIZE >> 20));
 	return -EEXIST;
 }
 
@@ -151,7 +151,12 @@ static void on_sigbus(void *owner)
 /* The pool names the memory from here on. */
 static int begin(struct tier *tier, uint64_t name, bool kept)
 {
-	struct pool_use use = { .fault = tier->mode == TIER_FAULT, .memory = name, .kept = kept };
+	struct pool_use use = {
+		.fault = tier->mode == TIER_FAULT,
+		.memory = name,
+		.memory_path = tier->memory.path,
+		.kept = kept,
+	};
 
 	return pool_begun(tier->pool) ? 0 : pool_begin(tier->pool, &use);
 }
@@ -201,8 +206,6 @@ static bool in_folder(const struct left *left, const char *folder)
 {
 	size_t length = folder ? strlen(folder) : 0;
 
-	while (length > 1 && folder[length - 1] == '/')
-		length--;
 	return !folder || (!strncmp(left->path, folder, length) && left->path[length] == '/' &&
 			   !strchr(left->path + length + 1, '/'));
 }
@@ -211,6 +214,7 @@ int tier_take_memory(struct tier *tier, const struct tier_config *config)
 {
 	uint64_t wanted = config->memory / POOL_SLOT_SIZE;
 	struct left left = { .memory = MEMORY_NONE };
+	char *folder = NULL;
 	uint32_t frames;
 	int rc = 0;
 
@@ -219,25 +223,32 @@ int tier_take_memory(struct tier *tier, const struct tier_config *config)
 	frames = wanted < tier->count ? (uint32_t)wanted : tier->count;
 	if (tier->mode != TIER_DIRECT && !frames)
 		return -EINVAL;
+	/* As whoever opens the pool next will look for it, from another directory. */
+	if (config->folder && !(folder = realpath(config->folder, NULL))) {
+		rc = -errno;
+		report_error("%s: no folder for the memory file: %s", config->folder, strerror(-rc));
+		return rc;
+	}
 	if (pool_begun(tier->pool)) {
 		if (tier->mode == TIER_MEMORY)
 			return -EINVAL;
 	} else {
-		rc = find_left(tier, config->folder, &left);
+		rc = find_left(tier, &left);
 	}
 	if (!rc && left.belongs && tier->mode != TIER_MEMORY && left.dirty)
 		rc = refuse(tier, &left);
 	if (rc)
 		goto out;
-	if (left.belongs && tier->mode == TIER_MEMORY && left.memory.frames == frames && in_folder(&left, config->folder)) {
+	if (left.belongs && tier->mode == TIER_MEMORY && left.memory.frames == frames && in_folder(&left, folder)) {
 		rc = take_up(tier, &left);
 	} else {
 		if (left.belongs)
 			rc = bring_home(tier, &left);
+		/* Brought home, or of no use to anyone. */
 		if (!rc && left.path)
 			memory_remove(&left.memory);
 		if (!rc)
-			rc = tier->mode == TIER_DIRECT ? begin(tier, 0, false) : make_memory(tier, config->folder, frames);
+			rc = tier->mode == TIER_DIRECT ? begin(tier, 0, false) : make_memory(tier, folder, frames);
 	}
 	if (!rc && tier->mode != TIER_DIRECT)
 		rc = sigbus_watch(tier->memory.base, tier->memory.size, tier->memory.path ? tier->memory.path : "fault mode's memory",
@@ -246,7 +257,7 @@ int tier_take_memory(struct tier *tier, const struct tier_config *config)
 		rc = cache_open(tier);
 out:
 	memory_close(&left.memory);
-	free(left.path);
+	free(folder);
 	return rc;
 }
 

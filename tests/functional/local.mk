@@ -31,6 +31,8 @@ FUNCTIONAL_RUNS = \
 	tests/functional/killbrick-unix-3.run \
 	tests/functional/fault-tcp.run \
 	tests/functional/fault-unix-3.run \
+	tests/functional/cached-tcp.run \
+	tests/functional/cached-unix.run \
 	tests/functional/full-tcp.run \
 	tests/functional/full-unix.run \
 	tests/functional/hundred-tcp.run \
@@ -64,7 +66,7 @@ EXTRA_DIST += \
 	tests/functional/stress.sh tests/functional/killmount.sh tests/functional/killbrick.sh \
 	tests/functional/fault.sh tests/functional/full.sh tests/functional/hundred.sh tests/functional/second.sh \
 	tests/functional/refuse.sh tests/functional/fence.sh tests/functional/refused.sh tests/functional/bench.sh \
-	tests/functional/load.sh tests/functional/nvdimm.sh tests/functional/verbs.sh
+	tests/functional/load.sh tests/functional/nvdimm.sh tests/functional/verbs.sh tests/functional/cached.sh
 
 # libbrick against a real brickd, the example of brick(3), and what the library exports.
 check_PROGRAMS += tests/functional/libbrick-real tests/functional/brick-example

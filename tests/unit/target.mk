@@ -50,3 +50,9 @@ TESTS += tests/unit/test_conn
 tests_unit_test_conn_SOURCES = tests/unit/test_conn.c
 tests_unit_test_conn_CPPFLAGS = $(STORE_TEST_CPPFLAGS)
 tests_unit_test_conn_LDADD = target/libserver.la $(STORE_TEST_LIBS)
+
+check_PROGRAMS += tests/unit/test_grants
+TESTS += tests/unit/test_grants
+tests_unit_test_grants_SOURCES = tests/unit/test_grants.c tests/unit/raw_client.h tests/unit/pool_scratch.h
+tests_unit_test_grants_CPPFLAGS = $(STORE_TEST_CPPFLAGS)
+tests_unit_test_grants_LDADD = target/libserver.la $(STORE_TEST_LIBS)

@@ -18,13 +18,14 @@
 static uint32_t slot[SLOTS];
 static uint64_t loss;
 static char memory_path[400];
+static uint8_t uuid[16];
 
 static void find_memory(const char *folder)
 {
-	char uuid[37];
+	char text[37];
 
-	format_uuid(pool_uuid(pool), uuid);
-	snprintf(memory_path, sizeof(memory_path), "%s/brickd-%s.memory", folder, uuid);
+	format_uuid(uuid, text);
+	snprintf(memory_path, sizeof(memory_path), "%s/brickd-%s.memory", folder, text);
 }
 
 static void setup(void)
@@ -33,6 +34,7 @@ static void setup(void)
 	for (uint32_t i = 0; i < SLOTS; i++)
 		slot[i] = take(i);
 	loss = pool_loss_epoch(pool);
+	memcpy(uuid, pool_uuid(pool), sizeof(uuid));
 	find_memory(scratch);
 	ck_assert_int_eq(access(memory_path, F_OK), 0);
 	close_tier();
@@ -110,7 +112,6 @@ START_TEST(other_layout)
 	/* It is left in the default folder, and the next one wants it elsewhere. */
 	snprintf(other, sizeof(other), "%s/other", scratch);
 	ck_assert_int_eq(mkdir(other, 0700), 0);
-	find_memory(other);
 	if (!fork()) {
 		config.folder = NULL;
 		if (pool_load(&pool, scratch_pool) || tier_open_with(&tier, pool, &config))
@@ -143,7 +144,7 @@ START_TEST(direct_is_refused)
 {
 	killed_with(FRAMES, 3);
 	ck_assert_int_eq(scratch_hear(try_direct, NULL), -EEXIST);
-	ck_assert_msg(strstr(scratch_said, memory_path) && strstr(scratch_said, "--memory 8"), "said: %s", scratch_said);
+	ck_assert_msg(strstr(scratch_said, memory_path) && strstr(scratch_said, "--memory 8M "), "said: %s", scratch_said);
 	ck_assert_int_eq(pool_load(&pool, scratch_pool), 0);
 	ck_assert_int_eq(tier_open_with(&tier, pool, &(struct tier_config){ .mode = TIER_FAULT, .folder = scratch }), -EEXIST);
 	pool_close(pool);
@@ -426,7 +427,7 @@ static __attribute__((noreturn)) void live_until_killed(unsigned round)
 			blame("round %u: it does not start", round);
 		check_all();
 		record->starts++;
-		for (unsigned n = 5 + below(200); n > 0; n--)
+		for (unsigned n = below(3) ? below(10) : 5 + below(200); n > 0; n--)
 			change(below(SLOTS));
 		close_tier();
 		record->closes++;
@@ -445,13 +446,17 @@ START_TEST(killed_anywhere)
 		record->phase[i] = LIVE;
 	seed = 4711;
 	for (unsigned round = 0; round < ROUNDS; round++) {
-		uint32_t delay = below(4) ? below(60000) : below(6000);
+		uint32_t delay = below(4) ? below(20000) : below(4000);
+		uint64_t starts = record->starts;
 		pid_t pid = fork();
 
 		if (!pid) {
 			seed += round * 77;
 			live_until_killed(round);
 		}
+		/* Half of them in the middle of work, the others at any moment from the start. */
+		for (unsigned wait = 0; round % 2 && wait < 5000 && record->starts == starts && !record->fault[0]; wait++)
+			usleep(200);
 		usleep(delay);
 		kill(pid, SIGKILL);
 		ck_assert_int_eq(waitpid(pid, &status, 0), pid);
@@ -460,8 +465,8 @@ START_TEST(killed_anywhere)
 	}
 	printf("    %u rounds, %u starts that were checked, %u orderly ends, %u writes\n", ROUNDS, (unsigned)record->starts,
 	       (unsigned)record->closes, (unsigned)record->step);
-	ck_assert_uint_gt(record->starts, ROUNDS / 8);
-	ck_assert_uint_gt(record->step, ROUNDS);
+	ck_assert_uint_gt(record->starts, ROUNDS / 40); /* sanitizers make it slow */
+	ck_assert_uint_gt(record->step, ROUNDS / 8);
 	open_tier(FRAMES);
 	ck_assert_uint_eq(pool_loss_epoch(pool), loss);
 	close_tier();
