@@ -10,7 +10,7 @@ bench=$BUILD/tests/bench/transport
 sizes=8,65536
 [ "$TRANSPORT" != rdma ] || need ib_read_lat ib_write_lat ib_read_bw ib_write_bw
 start_brick b1 64M
-"$bench" -e "$(endpoint b1)" -d "$T" -r 2 -n 10 -T 0.01 -s $sizes -q 1,4 -j >"$T/rows" 2>"$T/words" || fail "transport: $(tail -n 5 "$T/words")"
+"$bench" -e "$(endpoint b1)" -d "$T" -H "${RDMA_ADDRESS-10.77.0.1}" -r 2 -n 10 -T 0.01 -s $sizes -q 1,4 -j >"$T/rows" 2>"$T/words" || fail "transport: $(tail -n 5 "$T/words")"
 count() {
 	jq "[.[] | select($1)] | length" "$T/rows"
 }

@@ -47,7 +47,9 @@ FUNCTIONAL_RUNS = \
 	tests/functional/bench-unix.run \
 	tests/functional/persist-tcp.run \
 	tests/functional/persist-unix.run \
-	tests/functional/load-tcp.run
+	tests/functional/load-tcp.run \
+	tests/functional/ten-tcp.run \
+	tests/functional/ten-unix.run
 
 TESTS += $(FUNCTIONAL_RUNS)
 TEST_EXTENSIONS = .run
@@ -79,7 +81,11 @@ check_PROGRAMS += tests/functional/persist
 tests_functional_persist_SOURCES = tests/functional/persist.c tests/functional/persist-model.h tests/functional/persist-model.c \
 	tests/functional/daemon.h tests/functional/daemon.c
 tests_functional_persist_LDADD = common/libbrick.la
-EXTRA_DIST += tests/functional/persist.sh
+# Ten sessions at once.
+check_PROGRAMS += tests/functional/ten
+tests_functional_ten_SOURCES = tests/functional/ten.c
+tests_functional_ten_LDADD = common/libbrick.la
+EXTRA_DIST += tests/functional/persist.sh tests/functional/ten.sh
 dist_check_SCRIPTS += tests/functional/libbrick-shape.sh
 TESTS += tests/functional/libbrick-shape.sh
 EXTRA_DIST += tests/functional/libbrick.sh

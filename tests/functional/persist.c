@@ -9,6 +9,10 @@
  * again and everything read is held against the model (persist-model.h).  One thread drives all
  * lanes, so that what was acknowledged when is exactly known; the brick serves each in its own.
  *
+ * --keeps: a brickd that does not lose what was complete either (its memory or its pool's is
+ * taken up again): every write that completed must be there, and the loss epoch stays; without it,
+ * the loss epoch must change with every kill.
+ *
  * --teeth write|read makes the model believe something that no brick promised; with a
  * brickd --fault the run must fail then.
  */
@@ -68,6 +72,8 @@ static struct model model;
 static struct side side[SESSIONS];
 static struct lane lane[LANES];
 static uint64_t seed, seed_given;
+static bool keeps;
+static uint64_t loss_epoch;	/* before the last kill; 0: there was none yet */
 static enum { TEETH_NONE, TEETH_WRITE, TEETH_READ } teeth;
 static struct { unsigned long points, writes, persists, checked, maps, allocs, frees, settled; double start_ms; } count;
 
@@ -141,7 +147,7 @@ static void completed(struct lane *l, const struct brick_completion *done)
 				die("a persist", p->status[i]);
 		}
 		count.persists++;
-	} else if (p->kind == WRITE && teeth == TEETH_WRITE && rnd(20) == 0) {
+	} else if (p->kind == WRITE && (keeps || (teeth == TEETH_WRITE && rnd(20) == 0))) {
 		for (unsigned i = 0; i < p->n; i++)
 			model_persisted(p->block, p->unit + i, 1, &p->write);
 	}
@@ -474,6 +480,8 @@ static int open_side(unsigned i)
 		s->session = NULL;
 		return death("open", ret);
 	}
+	if (loss_epoch && (brick_info(s->session)->loss_epoch == loss_epoch) != keeps)
+		die(keeps ? "the loss epoch has changed" : "the loss epoch has not changed", 0);
 	s->maps = 0;
 	memset(s->held, 0, sizeof(s->held));
 	s->arena = brick_buffer_alloc(s->session, (size_t)options.lanes * DEPTH * WINDOW);
@@ -629,8 +637,10 @@ static void start(void)
 	atomic_store(&killed, false);
 }
 
-static void end_sides(void)
+static void end_sides(bool by_a_kill)
 {
+	if (side[0].session)
+		loss_epoch = by_a_kill || keeps ? brick_info(side[0].session)->loss_epoch : 0;
 	for (unsigned i = 0; i < SESSIONS; i++)
 		close_side(i);
 }
@@ -654,7 +664,7 @@ static void point(void)
 			work();
 	}
 	pthread_join(thread, NULL);
-	end_sides();
+	end_sides(true);
 	daemon_reap(&brick);
 	model_died(&model);
 	count.points++;
@@ -704,7 +714,7 @@ static void last_looks(void)
 			if (k % 10 == 0 ? step_map(l) : step_io(l, true))
 				die("the last work", 0);
 		}
-		end_sides();
+		end_sides(false);
 		if (daemon_stop(&brick))
 			die("brickd", 0);
 		for (unsigned k = 0; k < model.blocks && i == 0; k++) {
@@ -723,7 +733,7 @@ int main(int argc, char **argv)
 	static const struct option names[] = {
 		{ "brickd", 1, NULL, 'b' }, { "pool", 1, NULL, 'p' }, { "listen", 1, NULL, 'l' }, { "log", 1, NULL, 'L' },
 		{ "blocks", 1, NULL, 'k' }, { "points", 1, NULL, 'n' }, { "seconds", 1, NULL, 't' }, { "seed", 1, NULL, 's' },
-		{ "teeth", 1, NULL, 'T' }, { 0 },
+		{ "teeth", 1, NULL, 'T' }, { "keeps", 0, NULL, 'K' }, { 0 },
 	};
 	unsigned long points = 200, seconds = 20;
 	unsigned blocks = 24;
@@ -741,6 +751,7 @@ int main(int argc, char **argv)
 		case 'n': points = strtoul(optarg, NULL, 10); break;
 		case 't': seconds = strtoul(optarg, NULL, 10); break;
 		case 's': seed = strtoull(optarg, NULL, 10); break;
+		case 'K': keeps = true; break;
 		case 'T': teeth = strcmp(optarg, "read") == 0 ? TEETH_READ : TEETH_WRITE; break;
 		default: return 2;
 		}
