@@ -44,24 +44,10 @@ static uint32_t minimum(const struct server *server)
 	return half > RESERVED_LEAST ? half : RESERVED_LEAST;
 }
 
-/* Over verbs the device's limits are shared out among as many sessions as may come. */
-static uint32_t maps_most(const struct session *session)
-{
-	const struct server_config *config = &session->server->config;
-	uint32_t most = config->max_maps;
-
-	if (session->domain) {
-		uint32_t share = verbs_maps_limit(session->domain, config->max_sessions, config->max_lanes);
-
-		most = share < most ? share : most;
-	}
-	return most;
-}
-
 int grants_admit(struct session *session, uint32_t wanted)
 {
 	struct server *server = session->server;
-	uint32_t most = maps_most(session), reserve;
+	uint32_t most = session_maps_most(session), reserve;
 
 	if (!wanted || wanted > most)
 		wanted = most;

@@ -192,6 +192,19 @@ static uint32_t grant(uint32_t wanted, uint32_t most)
 	return !wanted || wanted > most ? most : wanted;
 }
 
+uint32_t session_maps_most(const struct session *session)
+{
+	const struct server_config *config = &session->server->config;
+	uint32_t most = config->max_maps;
+
+	if (session->domain) {
+		uint32_t share = verbs_maps_limit(session->domain, config->max_sessions, config->max_lanes);
+
+		most = share < most ? share : most;
+	}
+	return most;
+}
+
 static uint32_t depth_most(const struct session *session)
 {
 	uint32_t most = session->server->config.max_depth;

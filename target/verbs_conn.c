@@ -184,7 +184,7 @@ static void cm_event(struct verbs_conn *conn)
 	default: /* the handshake came to nothing */
 		report_info("%s: %s: %s, status %d", conn->domain->device->name, conn->peer, rdma_event_str(type),
 			    status);
-		verbs_conn_fail(conn, -ECONNRESET);
+		atomic_store(&conn->ended, true);
 	}
 }
 
@@ -462,6 +462,19 @@ static void flush(struct verbs_conn *conn, uint64_t ns)
 	}
 }
 
+/*
+ * The peer's last word of the handshake may still be on its way when its messages are here already; before that, the
+ * connection manager cannot tell the peer that we hang up.
+ */
+static void await_established(struct verbs_conn *conn)
+{
+	uint64_t until = now_ns() + LINGER_NS;
+
+	while (!atomic_load(&conn->established) && !atomic_load(&conn->ended) && now_ns() < until)
+		if (sleep_until(conn, until))
+			return;
+}
+
 static void conn_sever(struct conn *c)
 {
 	struct verbs_conn *conn = of(c);
@@ -471,6 +484,7 @@ static void conn_sever(struct conn *c)
 		return;
 	}
 	flush(conn, atomic_load(&conn->no_more) ? LINGER_END_NS : LINGER_NS);
+	await_established(conn);
 	verbs_device_detach(conn->domain->device, conn);
 	if (rdma_disconnect(conn->id)) /* fails when the peer was first */
 		report_debug("%s: rdma_disconnect: %s", conn->peer, strerror(errno));

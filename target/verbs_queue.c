@@ -248,10 +248,8 @@ static void sent(struct verbs_conn *conn, const struct ibv_wc *wc)
 	uint64_t upto = (wc->wr_id & ~SEND_ID) + 1;
 
 	if (wc->status != IBV_WC_SUCCESS) {
-		/* flushed: the other direction failed, by something that the device refused to the peer */
-		verbs_conn_fail(conn, wc->status == IBV_WC_WR_FLUSH_ERR	       ? -EACCES
-				      : wc->status == IBV_WC_RETRY_EXC_ERR     ? -ETIMEDOUT
-				      : wc->status == IBV_WC_RNR_RETRY_EXC_ERR ? -ETIMEDOUT
+		verbs_conn_fail(conn, wc->status == IBV_WC_RETRY_EXC_ERR || wc->status == IBV_WC_RNR_RETRY_EXC_ERR
+					      ? -ETIMEDOUT
 				      : wc->status == IBV_WC_LOC_PROT_ERR || wc->status == IBV_WC_LOC_QP_OP_ERR
 					      ? -EIO
 					      : -ECONNRESET);
@@ -268,6 +266,15 @@ static void sent(struct verbs_conn *conn, const struct ibv_wc *wc)
 	conn->signaled_ns = conn->sends_done < conn->signaled ? now_ns() : 0;
 }
 
+/*
+ * Buffers are flushed when the queue pair fails.  With nothing of ours under way it was something that the device
+ * refused to the peer; else it may as well be that the peer's device does not answer.
+ */
+static int why_flushed(const struct verbs_conn *conn)
+{
+	return conn->signaled_ns ? -ECONNRESET : -EACCES;
+}
+
 static void received(struct verbs_conn *conn, const struct ibv_wc *wc)
 {
 	struct verbs_arrival *arrival;
@@ -276,10 +283,10 @@ static void received(struct verbs_conn *conn, const struct ibv_wc *wc)
 		/* longer than a message may be: devices differ in how they say so */
 		bool bad = wc->status == IBV_WC_LOC_LEN_ERR || wc->status == IBV_WC_REM_INV_REQ_ERR;
 
-		verbs_conn_fail(conn, bad ? -EPROTO
-				      : wc->status == IBV_WC_WR_FLUSH_ERR || wc->status == IBV_WC_REM_ACCESS_ERR
-					      ? -EACCES
-					      : -EIO);
+		verbs_conn_fail(conn, bad				    ? -EPROTO
+				      : wc->status == IBV_WC_REM_ACCESS_ERR ? -EACCES
+				      : wc->status == IBV_WC_WR_FLUSH_ERR   ? why_flushed(conn)
+									    : -EIO);
 		report_debug("%s: %s: %s", conn->domain->device->name, conn->peer, ibv_wc_status_str(wc->status));
 		return;
 	}
