@@ -43,7 +43,8 @@ struct verbs_device {
 	uint32_t inline_max; /* bytes in a work request, as far as we want them */
 	struct rdma_event_channel *channel;
 	struct rdma_cm_id *keeper;
-	_Atomic uint32_t regions; /* registered now, for blocks */
+	_Atomic uint32_t regions;  /* registered now, for blocks */
+	_Atomic uint64_t said_ns;  /* when a peer last caused a message */
 	pthread_t watcher;	  /* the one reader of the device's asynchronous events */
 	int wake;		  /* eventfd: the watcher ends */
 	pthread_mutex_t lock;
@@ -112,6 +113,8 @@ int verbs_device_get(struct rdma_cm_id *id, struct verbs_device **device);
 void verbs_device_put(struct verbs_device *device);
 void verbs_device_attach(struct verbs_device *device, struct verbs_conn *conn);
 void verbs_device_detach(struct verbs_device *device, struct verbs_conn *conn);
+/* True if a complaint that peers can cause may be logged now: about one a second. */
+bool verbs_may_say(struct verbs_device *device);
 /* "; raise LimitMEMLOCK ..." if locked memory is limited for this process, else "". */
 const char *verbs_memlock_hint(void);
 /* RLIMIT_MEMLOCK in bytes; UINT64_MAX when it does not bind. */

@@ -19,6 +19,7 @@
 
 #include "config.h"
 #include "report.h"
+#include "stats.h"
 
 static pthread_mutex_t registry = PTHREAD_MUTEX_INITIALIZER;
 static struct verbs_device *devices;
@@ -43,6 +44,13 @@ uint64_t verbs_memlock(void)
 const char *verbs_memlock_hint(void)
 {
 	return verbs_memlock() == UINT64_MAX ? "" : "; locked memory is limited: raise LimitMEMLOCK (ulimit -l)";
+}
+
+bool verbs_may_say(struct verbs_device *device)
+{
+	uint64_t now = now_ns(), said = atomic_load(&device->said_ns);
+
+	return now - said > 1000000000u && atomic_compare_exchange_strong(&device->said_ns, &said, now);
 }
 
 static void fail_all(struct verbs_device *device, int error)
@@ -246,7 +254,8 @@ static int device_new(struct rdma_cm_id *id, struct verbs_device **out)
 	*out = device;
 	return 0;
 fail:
-	report_error("%s: the device cannot be used: %s: %s", ibv_get_device_name(id->verbs->device), step, strerror(-ret));
+	report_error("%s: the device cannot be used: %s: %s", ibv_get_device_name(id->verbs->device), step,
+		     strerror(-ret));
 	device_free(device);
 	return ret;
 }
@@ -258,10 +267,11 @@ static void say_limits(const struct verbs_device *device)
 
 	if (memlock != UINT64_MAX)
 		format_size(memlock, locked);
-	report_info("%s: at most %d memory regions, %d queue pairs of %d requests, %d READs under way on each, %d pieces "
-		    "a request, at least %u bytes inline; locked memory %s",
-		    device->name, device->attr.max_mr, device->attr.max_qp, device->attr.max_qp_wr,
-		    device->attr.max_qp_rd_atom, device->attr.max_sge, device->inline_max, locked);
+	report_info(
+		"%s: at most %d memory regions, %d queue pairs of %d requests, %d READs under way on each, %d pieces "
+		"a request, at least %u bytes inline; locked memory %s",
+		device->name, device->attr.max_mr, device->attr.max_qp, device->attr.max_qp_wr,
+		device->attr.max_qp_rd_atom, device->attr.max_sge, device->inline_max, locked);
 }
 
 int verbs_device_get(struct rdma_cm_id *id, struct verbs_device **out)
@@ -270,9 +280,10 @@ int verbs_device_get(struct rdma_cm_id *id, struct verbs_device **out)
 	int ret = 0;
 
 	if (id->verbs->device->transport_type == IBV_TRANSPORT_IWARP) {
-		report_error("%s: iWARP devices are not served: there a write completes before the far side has refused it; "
-			     "use tcp:// on this address",
-			     ibv_get_device_name(id->verbs->device));
+		report_error(
+			"%s: iWARP devices are not served: there a write completes before the far side has refused it; "
+			"use tcp:// on this address",
+			ibv_get_device_name(id->verbs->device));
 		return -EOPNOTSUPP;
 	}
 	pthread_mutex_lock(&registry);

@@ -35,8 +35,9 @@ int verbs_domain_new(struct rdma_cm_id *id, struct verbs_domain **out)
 	domain->pd = ibv_alloc_pd(id->verbs);
 	if (!domain->pd) {
 		ret = errno ? -errno : -ENOMEM;
-		report_error("%s: no protection domain for one more session (the device has %d): %s", domain->device->name,
-			     domain->device->attr.max_pd, strerror(-ret));
+		if (verbs_may_say(domain->device))
+			report_error("%s: no protection domain for one more session (the device has %d): %s",
+				     domain->device->name, domain->device->attr.max_pd, strerror(-ret));
 		verbs_device_put(domain->device);
 		goto fail;
 	}
@@ -105,10 +106,12 @@ static const char *why_not(int error)
 {
 	switch (error) {
 	case EFAULT:
-		return "its pages cannot be pinned for RDMA (a plain file's pages cannot): serve it from memory with --memory "
+		return "its pages cannot be pinned for RDMA (a plain file's pages cannot): serve it from memory with "
+		       "--memory "
 		       "SIZE, or use a devdax pool";
 	case EOPNOTSUPP:
-		return "memory of this kind needs a device with on-demand paging (a file on fsdax does): serve it from memory "
+		return "memory of this kind needs a device with on-demand paging (a file on fsdax does): serve it from "
+		       "memory "
 		       "with --memory SIZE, or use a devdax pool";
 	default:
 		return strerror(error);
@@ -130,9 +133,11 @@ int verbs_register(struct verbs_domain *domain, void *address, size_t length, ui
 	region = ibv_reg_mr_iova(domain->pd, address, length, iova, access);
 	if (!region) {
 		ret = errno ? errno : ENOMEM;
-		report_error("%s: block %llx cannot be registered: %s; %u of %d regions are in use%s", device->name,
-			     (unsigned long long)iova, why_not(ret), atomic_load(&device->regions), device->attr.max_mr,
-			     ret == ENOMEM ? verbs_memlock_hint() : "");
+		if (verbs_may_say(device))
+			report_error("%s: block %llx cannot be registered: %s; %u of %d regions are in use%s",
+				     device->name, (unsigned long long)iova, why_not(ret),
+				     atomic_load(&device->regions), device->attr.max_mr,
+				     ret == ENOMEM ? verbs_memlock_hint() : "");
 		/* Soft-RoCE says EINVAL when it has no more */
 		return ret == ENOSPC || ret == EAGAIN || ret == EINVAL ? -ENOMEM : -ret;
 	}
@@ -148,8 +153,8 @@ int verbs_deregister(struct verbs_domain *domain, struct ibv_mr *region)
 	int ret = ibv_dereg_mr(region);
 
 	if (ret) {
-		report_error("%s: a region cannot be taken back: %s; the session's lanes are closed instead", device->name,
-			     strerror(ret));
+		report_error("%s: a region cannot be taken back: %s; the session's lanes are closed instead",
+			     device->name, strerror(ret));
 		return -ret;
 	}
 	atomic_fetch_sub(&device->regions, 1);
@@ -198,7 +203,8 @@ int verbs_can_register(const struct endpoint *endpoint, void *address, size_t le
 		ret = -EADDRNOTAVAIL;
 	} else if (rdma_create_id(channel, &id, NULL, RDMA_PS_TCP) || rdma_bind_addr(id, info->ai_src_addr)) {
 		ret = -errno;
-		snprintf(why, VERBS_WHY_MAX, "no RDMA device has the address %.100s: %s", endpoint->host, strerror(errno));
+		snprintf(why, VERBS_WHY_MAX, "no RDMA device has the address %.100s: %s", endpoint->host,
+			 strerror(errno));
 	} else if (id->verbs) {
 		ret = try_on(id->verbs, address, length, why);
 	} else { /* any address: every device */

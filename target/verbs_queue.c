@@ -19,12 +19,12 @@
 #include "report.h"
 #include "stats.h"
 
-#define SEND_ID	     (1ull << 63) /* in wr_id: a send's number, else the number of a receive buffer */
-#define POLLED	     16
-#define RETRIES	     6	/* 7 is for ever on some devices */
-#define TIMEOUT_MIN  14 /* 4.096 us * 2^n: 67 ms */
-#define TIMEOUT_MAX  18 /* 1.07 s; 0 would be none */
-#define RNR_TIMER    14 /* 2.56 ms: when the peer may try again to reach us; in order it never has to */
+#define SEND_ID	    (1ull << 63) /* in wr_id: a send's number, else the number of a receive buffer */
+#define POLLED	    16
+#define RETRIES	    6  /* 7 is for ever on some devices */
+#define TIMEOUT_MIN 14 /* 4.096 us * 2^n: 67 ms */
+#define TIMEOUT_MAX 18 /* 1.07 s; 0 would be none */
+#define RNR_TIMER   14 /* 2.56 ms: when the peer may try again to reach us; in order it never has to */
 
 static int buffers_make(struct verbs_conn *conn, struct verbs_buffers *buffers, size_t count)
 {
@@ -37,9 +37,11 @@ static int buffers_make(struct verbs_conn *conn, struct verbs_buffers *buffers, 
 	buffers->region = ibv_reg_mr(conn->domain->pd, memory, size, IBV_ACCESS_LOCAL_WRITE);
 	if (!buffers->region) {
 		ret = errno ? -errno : -ENOMEM;
-		report_error("%s: %s: %zu bytes of buffers cannot be registered: %s; the device has %d regions%s",
-			     conn->domain->device->name, conn->peer, size, strerror(-ret),
-			     conn->domain->device->attr.max_mr, verbs_memlock_hint());
+		if (verbs_may_say(conn->domain->device))
+			report_error(
+				"%s: %s: %zu bytes of buffers cannot be registered: %s; the device has %d regions%s",
+				conn->domain->device->name, conn->peer, size, strerror(-ret),
+				conn->domain->device->attr.max_mr, verbs_memlock_hint());
 		munmap(memory, size);
 		return ret;
 	}
@@ -141,9 +143,10 @@ int verbs_queue_make(struct verbs_conn *conn, uint32_t depth_max)
 fail_errno:
 	ret = errno ? -errno : -ENOMEM;
 fail:
-	report_error("%s: %s: no queue pair: %s: %s; the device has %d, of %d requests%s", device->name, conn->peer, step,
-		     strerror(-ret), device->attr.max_qp, device->attr.max_qp_wr,
-		     ret == -ENOMEM ? verbs_memlock_hint() : "");
+	if (verbs_may_say(device))
+		report_error("%s: %s: no queue pair: %s: %s; the device has %d, of %d requests%s", device->name,
+			     conn->peer, step, strerror(-ret), device->attr.max_qp, device->attr.max_qp_wr,
+			     ret == -ENOMEM ? verbs_memlock_hint() : "");
 	return ret;
 }
 
@@ -179,14 +182,14 @@ int verbs_queue_ready(struct verbs_conn *conn)
 		if (mask & IBV_QP_RNR_RETRY && attr.rnr_retry > RETRIES)
 			attr.rnr_retry = RETRIES;
 		if (mask & IBV_QP_TIMEOUT)
-			attr.timeout = attr.timeout < TIMEOUT_MIN && attr.timeout ? TIMEOUT_MIN
+			attr.timeout = attr.timeout < TIMEOUT_MIN && attr.timeout    ? TIMEOUT_MIN
 				       : !attr.timeout || attr.timeout > TIMEOUT_MAX ? TIMEOUT_MAX
 										     : attr.timeout;
 		ret = -ibv_modify_qp(conn->qp, &attr, mask);
 		if (!ret && states[i] == IBV_QPS_INIT)
 			ret = verbs_queue_grow(conn, VERBS_RECEIVES_MIN);
 	}
-	if (ret)
+	if (ret && verbs_may_say(conn->domain->device))
 		report_error("%s: %s: the queue pair cannot be connected: %s", conn->domain->device->name, conn->peer,
 			     strerror(-ret));
 	return ret;
@@ -246,12 +249,12 @@ static void sent(struct verbs_conn *conn, const struct ibv_wc *wc)
 
 	if (wc->status != IBV_WC_SUCCESS) {
 		/* flushed: the other direction failed, by something that the device refused to the peer */
-		verbs_conn_fail(conn, wc->status == IBV_WC_WR_FLUSH_ERR			     ? -EACCES
-				      : wc->status == IBV_WC_RETRY_EXC_ERR		     ? -ETIMEDOUT
-				      : wc->status == IBV_WC_RNR_RETRY_EXC_ERR		     ? -ETIMEDOUT
-				      : wc->status == IBV_WC_LOC_PROT_ERR ||
-					      wc->status == IBV_WC_LOC_QP_OP_ERR	     ? -EIO
-											     : -ECONNRESET);
+		verbs_conn_fail(conn, wc->status == IBV_WC_WR_FLUSH_ERR	       ? -EACCES
+				      : wc->status == IBV_WC_RETRY_EXC_ERR     ? -ETIMEDOUT
+				      : wc->status == IBV_WC_RNR_RETRY_EXC_ERR ? -ETIMEDOUT
+				      : wc->status == IBV_WC_LOC_PROT_ERR || wc->status == IBV_WC_LOC_QP_OP_ERR
+					      ? -EIO
+					      : -ECONNRESET);
 		report_debug("%s: %s: %s", conn->domain->device->name, conn->peer, ibv_wc_status_str(wc->status));
 		return;
 	}
@@ -273,10 +276,10 @@ static void received(struct verbs_conn *conn, const struct ibv_wc *wc)
 		/* longer than a message may be: devices differ in how they say so */
 		bool bad = wc->status == IBV_WC_LOC_LEN_ERR || wc->status == IBV_WC_REM_INV_REQ_ERR;
 
-		verbs_conn_fail(conn, bad					  ? -EPROTO
-				      : wc->status == IBV_WC_WR_FLUSH_ERR ||
-						wc->status == IBV_WC_REM_ACCESS_ERR ? -EACCES
-										    : -EIO);
+		verbs_conn_fail(conn, bad ? -EPROTO
+				      : wc->status == IBV_WC_WR_FLUSH_ERR || wc->status == IBV_WC_REM_ACCESS_ERR
+					      ? -EACCES
+					      : -EIO);
 		report_debug("%s: %s: %s", conn->domain->device->name, conn->peer, ibv_wc_status_str(wc->status));
 		return;
 	}
