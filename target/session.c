@@ -191,8 +191,7 @@ static uint32_t grant(uint32_t wanted, uint32_t most)
 	return !wanted || wanted > most ? most : wanted;
 }
 
-/* Over verbs the device's limits are shared out among as many sessions as may come. */
-static uint32_t maps_most(const struct session *session)
+uint32_t session_maps_most(const struct session *session)
 {
 	const struct server_config *config = &session->server->config;
 	uint32_t most = config->max_maps;
@@ -250,7 +249,7 @@ int session_hello(struct lane *lane, const struct wire_hello *hello, struct wire
 				*c = '?'; /* it goes to people's terminals */
 		if (!session->pid)
 			session->pid = hello->pid;
-		session->maps_granted = grant(hello->maps, maps_most(session));
+		session->maps_granted = grant(hello->maps, session_maps_most(session));
 		session->lanes_granted = (uint16_t)grant(hello->lanes, server->config.max_lanes);
 		if (session->lanes_granted <= lane->number)
 			session->lanes_granted = (uint16_t)(lane->number + 1);
