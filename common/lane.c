@@ -25,7 +25,7 @@
 #include "session.h"
 
 #define LATE_FACTOR 4
-#define UNTIMED_POLLS 64		/* polls until the clock is looked at, where a poll costs less than that */
+#define UNTIMED_POLLS 16		/* polls until the clock is looked at, where a poll costs less than that */
 #define SPIN_PATIENCE 8			/* so many vain spins and it is left out; tried again after as many waits */
 
 static uint64_t now_ns(void)
