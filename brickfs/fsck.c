@@ -130,6 +130,18 @@ static const char *core_error(int rc)
 	return text && *text ? text : strerror(-rc);
 }
 
+/* On standard error, beside a result on standard output that stays what it is. */
+static void tell_volatile(struct fsck *f, struct fs *fs)
+{
+	struct fs_brick brick;
+
+	for (unsigned b = 0; !f->silent && fs_get_brick(fs, b, &brick); b++)
+		if (!strcmp(brick.method, FS_VOLATILE)) {
+			clear_progress(f);
+			report_warning("brick %s " FS_VOLATILE_TEXT, brick.endpoint);
+		}
+}
+
 /* 0 with f->result, or the error, which error names. */
 static int look(struct fsck *f, char *error, size_t size)
 {
@@ -148,6 +160,7 @@ static int look(struct fsck *f, char *error, size_t size)
 	if (rc)
 		snprintf(error, size, "%s", core_error(rc));
 	fs_get_info(fs, &f->info);
+	tell_volatile(f, fs);
 	ended = fs_unmount(fs);
 	if (ended && !rc) {
 		rc = ended;

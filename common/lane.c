@@ -52,6 +52,7 @@ int lane_new(struct brick_session *session, unsigned number, unsigned depth, str
 	STAILQ_INIT(&lane->ready);
 	TAILQ_INIT(&lane->free_slots);
 	TAILQ_INIT(&lane->sent);
+	lane->ops_made = depth;
 	lane->ops = calloc(depth, sizeof(*lane->ops));
 	lane->slots = calloc(depth, sizeof(*lane->slots));
 	if (!lane->ops || !lane->slots)
@@ -87,6 +88,8 @@ void lane_delete(struct brick_lane *lane)
 		close(lane->epoll);
 	if (lane->timer >= 0)
 		close(lane->timer);
+	for (unsigned i = 0; lane->ops && i < lane->ops_made; i++)
+		free(lane->ops[i].flush);
 	free(lane->ops);
 	free(lane->slots);
 	free(lane);
@@ -105,6 +108,8 @@ void lane_limit(struct brick_lane *lane, unsigned depth)
 
 static void ready(struct brick_lane *lane, struct op *op)
 {
+	free(op->flush);
+	op->flush = NULL;
 	STAILQ_INSERT_TAIL(&lane->ready, op, link);
 }
 
@@ -176,8 +181,15 @@ static void on_done(void *arg, struct transport_io *io, int status)
 	struct brick_lane *lane = arg;
 	struct slot *slot = find_slot(lane, io->id);
 
+	/* What was in order is refused by a brick that is going: there is nothing that the application should do better. */
+	if (status == -EACCES && (io->ranges || handles_allow(lane->session, io)))
+		status = -ECONNRESET;
+	if (status)
+		call_failed(slot->op, slot->first, slot->count, status);
 	if (status == -ENOMEM || status == -EFAULT)
 		fail_op(slot->op, status);	/* not the brick's words: there is a text */
+	else if (status == -ECONNRESET)
+		fail_op(slot->op, status);	/* the provider is about to say what broke the lane */
 	else if (status)
 		fail_op(slot->op, brick_fail(status, "%s: the brick refused to %s %u bytes at 0x%" PRIx64 ": %s",
 					     lane->session->text, io->write ? "write" : "read", io->length,
@@ -205,7 +217,7 @@ static int on_message(void *arg, const uint8_t *msg, size_t len)
 	}
 	slot = find_slot(lane, header.id);
 	if (!slot || header.type != (slot->op->type | WIRE_REPLY) || slot->op->type == WIRE_READ ||
-	    slot->op->type == WIRE_WRITE || header.flags)
+	    slot->op->type == WIRE_WRITE || slot->op->type == OP_FLUSH || header.flags)
 		return brick_fail(-EPROTO, "%s: the brick sent a message of type 0x%x that answers nothing (request %u)",
 				  text, header.type, header.id);
 	if (header.status) {
@@ -310,7 +322,7 @@ int lane_op(struct brick_lane *lane, uint16_t type, uint64_t cookie, struct op *
 	if (!op || lane->unsent || TAILQ_EMPTY(&lane->free_slots))
 		return -EAGAIN;		/* not an error: no text */
 	STAILQ_REMOVE_HEAD(&lane->free_ops, link);
-	memset(op, 0, sizeof(*op));
+	memset(op, 0, offsetof(struct op, io));	/* io and iov are written whole, where they are used */
 	op->type = type;
 	op->cookie = cookie;
 	lane->in_flight++;
@@ -357,7 +369,6 @@ static struct slot *take_slot(struct brick_lane *lane, struct op *op, size_t fir
 	slot->op = op;
 	slot->first = first;
 	slot->count = count;
-	slot->posted_ns = now_ns();
 	op->messages++;
 	return slot;
 }
@@ -380,6 +391,7 @@ static void send_batch(struct brick_lane *lane)
 		op->sent += count;
 		if (op->sent == op->n)
 			lane->unsent = NULL;
+		slot->posted_ns = now_ns();
 		len = call_encode(op, slot->id, first, count, buf);
 		ret = lane->session->ops->send(lane->transport, buf, len);
 		if (ret < 0)
@@ -402,8 +414,10 @@ int lane_post_io(struct brick_lane *lane, struct op *op)
 	struct slot *slot;
 	int ret;
 
-	slot = take_slot(lane, op, 0, 1);
-	op->n = op->sent = 1;
+	if (op->n == 0)
+		op->n = 1;	/* a flush has its ranges */
+	op->sent = op->n;
+	slot = take_slot(lane, op, 0, op->n);
 	op->io.id = slot->id;
 	ret = lane->session->ops->post(lane->transport, &op->io);
 	if (ret == -EINVAL) {
@@ -413,10 +427,13 @@ int lane_post_io(struct brick_lane *lane, struct op *op)
 		lane_drop(lane, op);
 		return ret;
 	}
-	if (ret < 0)
-		lane_break(lane, ret);
+	/* What is over already is never late: where that is the rule (local), the clock would cost more than the rest. */
+	if (ret == 0)
+		slot->posted_ns = now_ns();
 	else if (ret == 1)
 		slot_over(lane, slot);
+	else
+		lane_break(lane, ret);
 	return 0;
 }
 

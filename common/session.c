@@ -46,6 +46,8 @@ static int hello(struct brick_session *session, struct brick_lane *lane, const s
 	struct brick_info *info = &session->info;
 	int ret;
 
+	if (session->ops->features)
+		ask.features = session->ops->features(session->domain);
 	if (options->name)
 		snprintf(ask.name, sizeof(ask.name), "%s", options->name);
 	else
@@ -56,6 +58,8 @@ static int hello(struct brick_session *session, struct brick_lane *lane, const s
 	if (reply.features & ~ask.features)
 		return brick_fail(-EPROTO, "%s: the brick turned on features that were not asked for (0x%" PRIx64 ")",
 				  session->text, reply.features);
+	if (reply.method == WIRE_PERSIST_FLUSH && !(reply.features & WIRE_FEATURE_FLUSH))
+		return brick_fail(-EPROTO, "%s: the brick wants RDMA FLUSH and did not grant it", session->text);
 	if (reply.method < WIRE_PERSIST_TARGET || reply.method > WIRE_PERSIST_VOLATILE)
 		return brick_fail(-EPROTO, "%s: the brick persists by a method that this libbrick does not know (%u)",
 				  session->text, reply.method);
@@ -98,6 +102,7 @@ static void session_delete(struct brick_session *session)
 	}
 	if (session->ops)
 		session->ops->domain_close(session->domain);
+	handles_close(session);
 	pthread_mutex_destroy(&session->lock);
 	free(session);
 }
@@ -141,7 +146,10 @@ int brick_open(const char *endpoint, const struct brick_options *options, struct
 		session->ops = NULL;
 		goto fail;
 	}
-	ret = lane_new(session, 0, depth, &lane);
+	if (session->ops->device_checks)
+		ret = handles_open(session);
+	if (ret == 0)
+		ret = lane_new(session, 0, depth, &lane);
 	if (ret < 0)
 		goto fail;
 	session->lanes[0] = lane;

@@ -148,6 +148,55 @@ static void build_message(struct transport *t, struct verbs_job *job, struct ibv
 	job->posted = job->length;
 }
 
+#if HAVE_DECL_IBV_WR_FLUSH
+/* RDMA FLUSH has no form in which ibv_post_send() takes it; the two may be mixed, one after the other. */
+static int post_flush(struct transport *t, const struct transport_range *range, uint64_t wr_id, bool signalled)
+{
+	struct ibv_qp_ex *qp = ibv_qp_to_qp_ex(t->qp);
+
+	ibv_wr_start(qp);
+	qp->wr_id = wr_id;
+	qp->wr_flags = signalled ? IBV_SEND_SIGNALED : 0;
+	ibv_wr_flush(qp, range->key, range->place, range->length, IBV_FLUSH_PERSISTENT, IBV_FLUSH_RANGE);
+	return ibv_wr_complete(qp);
+}
+#else
+static int post_flush(struct transport *t, const struct transport_range *range, uint64_t wr_id, bool signalled)
+{
+	return EOPNOTSUPP;	/* never asked for: the feature is not offered */
+}
+#endif
+
+static int not_taken(struct transport *t, int error)
+{
+	return verbs_broken(t, brick_fail(-ECONNRESET, "%s: the device %s took no work request: %s", t->text, t->domain->device,
+					  brick_errno_text(error)));
+}
+
+/* Takes a job that is wholly posted off the FIFO. */
+static void leave_fifo(struct transport *t)
+{
+	STAILQ_REMOVE_HEAD(&t->fifo, link);
+	t->waiting--;
+}
+
+/* The flush at the head of the FIFO, behind what is posted: as much of it as there is room for. */
+static int pump_flush(struct transport *t, struct verbs_job *job)
+{
+	while (job->posted < job->length && t->head - t->tail < t->ring_size) {
+		bool last = job->posted + 1 == job->length;
+		int ret = post_flush(t, &job->io->ranges[job->posted], t->head << 1, last || t->head % VERBS_BATCH == 0);
+
+		if (ret)
+			return not_taken(t, ret);
+		t->ring[t->head++ % t->ring_size] = (struct verbs_sent){ .job = job, .last = last };
+		job->posted++;
+	}
+	if (job->posted == job->length)
+		leave_fifo(t);
+	return 0;
+}
+
 /*
  * Posts what the send queue has room for.  Returns how many jobs ended here and now, because there is no memory
  * for them; or what breaks the connection.
@@ -156,20 +205,24 @@ static int pump(struct transport *t)
 {
 	struct ibv_send_wr wr[VERBS_BATCH], *bad;
 	struct ibv_sge sge[VERBS_BATCH][VERBS_SGES];
-	struct verbs_job *job;
+	struct verbs_job *job, *flush;
 	int n, ret, failed = 0;
 
 	do {
+		flush = NULL;
 		for (n = 0; n < VERBS_BATCH && t->head - t->tail < t->ring_size && (job = STAILQ_FIRST(&t->fifo)); n++) {
 			struct verbs_sent *sent = &t->ring[t->head % t->ring_size];
 
+			if (job->io && job->io->ranges) {
+				flush = job;
+				break;
+			}
 			if (job->io && !job->prepared) {
 				ret = verbs_prepare(t, job);
 				if (ret == -EAGAIN)
 					break;
 				if (ret < 0) {
-					STAILQ_REMOVE_HEAD(&t->fifo, link);
-					t->waiting--;
+					leave_fifo(t);
 					job_done(t, job, ret);
 					failed++;
 					n--;
@@ -189,8 +242,7 @@ static int pump(struct transport *t)
 				wr[n - 1].next = &wr[n];
 			t->head++;
 			if (sent->last) {
-				STAILQ_REMOVE_HEAD(&t->fifo, link);
-				t->waiting--;
+				leave_fifo(t);
 				if (!job->io)
 					job_free(t, job);
 			}
@@ -198,10 +250,14 @@ static int pump(struct transport *t)
 		if (n > 0) {
 			ret = ibv_post_send(t->qp, wr, &bad);
 			if (ret)
-				return verbs_broken(t, brick_fail(-ECONNRESET, "%s: the device %s took no work request: %s", t->text,
-								  t->domain->device, brick_errno_text(ret)));
+				return not_taken(t, ret);
 		}
-	} while (n == VERBS_BATCH);
+		if (flush) {
+			ret = pump_flush(t, flush);
+			if (ret < 0)
+				return ret;
+		}
+	} while (n == VERBS_BATCH || (flush && STAILQ_FIRST(&t->fifo) != flush));
 	return failed;
 }
 
@@ -269,7 +325,7 @@ static int verbs_post(struct transport *t, struct transport_io *io)
 
 	if (t->error)
 		return report(t);
-	job = new_job(t, io, io->length);
+	job = new_job(t, io, io->ranges ? io->range_count : io->length);
 	return job ? submit(t, job) : -ENOBUFS;
 }
 
@@ -285,7 +341,10 @@ static int failed(struct transport *t, const struct verbs_sent *sent, const stru
 	if (sent->job) {
 		const struct transport_io *io = sent->job->io;
 
-		snprintf(words, sizeof(words), "to %s %u bytes at 0x%" PRIx64, io->write ? "write" : "read", io->length,
+		if (io->ranges)
+			snprintf(words, sizeof(words), "to persist");
+		else
+			snprintf(words, sizeof(words), "to %s %u bytes at 0x%" PRIx64, io->write ? "write" : "read", io->length,
 			 io->addr + io->offset);
 	}
 	switch (wc->status) {
@@ -295,8 +354,8 @@ static int failed(struct transport *t, const struct verbs_sent *sent, const stru
 		if (!sent->job)
 			break;
 		job_done(t, sent->job, -EACCES);
-		return brick_fail(-ECONNRESET, "%s: the brick's device refused %s: the block is not mapped, or not so, any more "
-				  "(%s); the lane is lost with it", t->text, words, what);
+		return brick_fail(-ECONNRESET, "%s: the brick's device refused %s (%s): the block is not mapped, or not so, or the "
+				  "brick is going; the lane is lost with it", t->text, words, what);
 	case IBV_WC_LOC_PROT_ERR:
 	case IBV_WC_LOC_LEN_ERR:
 		if (!sent->job)
@@ -507,14 +566,21 @@ static int verbs_attach(struct transport_domain *domain, struct transport *t, co
 	return 0;
 }
 
+static uint64_t verbs_features(struct transport_domain *domain)
+{
+	return domain->can_flush ? WIRE_FEATURE_FLUSH : 0;
+}
+
 const struct transport_ops transport_verbs = {
 	.name = "verbs",
 	.cheap_poll = true,
+	.device_checks = true,
 	.domain_open = verbs_domain_open,
 	.domain_close = verbs_domain_close,
 	.buffer_register = verbs_buffer_register,
 	.buffer_unregister = verbs_buffer_unregister,
 	.check_handle = verbs_check_handle,
+	.features = verbs_features,
 	.connect = verbs_connect,
 	.attach = verbs_attach,
 	.send = verbs_send,

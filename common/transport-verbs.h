@@ -72,7 +72,6 @@ struct transport_domain {
 	char device[64];		/* for messages */
 	struct ibv_device_attr attr;
 	bool can_flush;			/* the device and this build can RDMA FLUSH */
-	bool flush;			/* the brick granted it; written before the session is handed out */
 
 	struct verbs_buffer *buffers;	/* sorted by address */
 	size_t buffer_count, buffer_room;
@@ -90,9 +89,9 @@ struct verbs_segment {
 
 struct verbs_job {
 	STAILQ_ENTRY(verbs_job) link;	/* waits to be posted, or is free */
-	struct transport_io *io;	/* NULL: a control message, or a flush */
+	struct transport_io *io;	/* NULL: a control message */
 	struct verbs_chunk *message;	/* control: its bytes */
-	uint32_t length;		/* all of it, bytes */
+	uint32_t length;		/* all of it, bytes; a flush: ranges */
 	uint32_t posted;		/* of these, in work requests already */
 	bool prepared, inlined;
 

@@ -39,7 +39,14 @@
 struct transport_domain;
 struct transport;
 
-/* One read or write.  It and what it points to belong to the provider from post() until done() or close(). */
+/* What is to be persisted by RDMA FLUSH. */
+struct transport_range {
+	uint64_t place;		/* of the first byte */
+	uint32_t key;		/* from the map's reply */
+	uint32_t length;	/* bytes */
+};
+
+/* One read or write, or where WIRE_FEATURE_FLUSH was granted a flush.  It and what it points to belong to the provider from post() until done() or close(). */
 struct transport_io {
 	uint32_t id;		/* request ID, unique on the connection among what is in flight */
 	bool write;
@@ -50,6 +57,8 @@ struct transport_io {
 	uint32_t length;	/* bytes, all of iov; 1 or more, inside the block */
 	const struct iovec *iov;
 	int iovcnt;
+	const struct transport_range *ranges;	/* not NULL: a flush, of so many ranges; of the rest only id means something */
+	uint32_t range_count;
 	bool unsent;		/* the provider's own: some of the request has not left yet */
 };
 
@@ -77,6 +86,7 @@ struct transport_options {
 struct transport_ops {
 	const char *name;		/* "tcp", "local", "verbs" */
 	bool cheap_poll;		/* poll() asks the system for nothing: it may be called in a row before sleeping */
+	bool device_checks;		/* who refuses a read or write is a device, which does not say why */
 
 	int (*domain_open)(const struct endpoint *endpoint, struct transport_domain **domain);
 	void (*domain_close)(struct transport_domain *domain);
@@ -86,6 +96,8 @@ struct transport_ops {
 	/* Checks what a brick answered to map: -EPROTO if it cannot be the handle of a block on this transport. */
 	int (*check_handle)(struct transport_domain *domain, const char *text, uint64_t addr, const struct wire_handle *handle);
 
+	/* What the device can do beyond version 1 (WIRE_FEATURE_), once there is a connection. NULL: nothing. */
+	uint64_t (*features)(struct transport_domain *domain);
 	/*
 	 * Connects, sends the preamble, waits for its reply, and for nothing else.  The reply's status is the caller's to
 	 * judge; when it is not 0 there may be no *transport (NULL).

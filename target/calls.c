@@ -39,6 +39,7 @@ int call_decode(struct request *request, const uint8_t *message, size_t length)
 	request->n = WIRE_ADDRS_MAX;
 	request->next = 0;
 	request->errors = request->bytes = 0;
+	request->patience_ns = 0;
 	request->fd = -1;
 	request->counted = false;
 	switch (request->header.type) {
@@ -116,7 +117,8 @@ static bool run_map(struct request *request, bool may_wait)
 
 		memset(handle, 0, sizeof(*handle));
 		if (!given_up(request))
-			ret = locks_map(request->lane->session, target->addr, target->flags, may_wait, handle);
+			ret = locks_map(request->lane->session, target->addr, target->flags, may_wait, &request->patience_ns,
+					handle);
 		if (ret == LOCKS_SLOW)
 			return false;
 		entry_done(request, &handle->status, ret);
@@ -147,7 +149,7 @@ static bool run_unmap(struct request *request, bool may_wait)
  */
 static bool run_persist(struct request *request, bool may_wait)
 {
-	uint64_t gap = tier_mode(request->lane->server->tier) == TIER_DIRECT ? 4096 : 0;
+	uint64_t gap = tier_mode(request->lane->server->tier) == TIER_FAULT ? 0 : 4096;
 
 	if (!may_wait)
 		return false;
@@ -251,6 +253,8 @@ static void run_who(struct request *request)
 
 void call_stat(struct server *server, struct wire_stat_reply *stat)
 {
+	struct tier_stat tier;
+
 	memset(stat, 0, sizeof(*stat));
 	memcpy(stat->uuid, pool_uuid(server->pool), WIRE_UUID_SIZE);
 	stat->instance = pool_instance(server->pool);
@@ -262,10 +266,20 @@ void call_stat(struct server *server, struct wire_stat_reply *stat)
 	stat->sessions_max = server->config.max_sessions;
 	stat->lanes_max = server->config.max_lanes;
 	stat->maps_max = server->config.max_maps;
-	stat->method = WIRE_PERSIST_TARGET;
+	stat->method = pool_is_volatile(server->pool) ? WIRE_PERSIST_VOLATILE : WIRE_PERSIST_TARGET;
 	stat->failed = pool_failed(server->pool);
 	stat->fault = tier_mode(server->tier) == TIER_FAULT;
+	tier_stat(server->tier, &tier);
+	stat->memory = tier.memory;
+	stat->memory_used = tier.used;
+	stat->memory_pinned = tier.pinned;
+	stat->memory_dirty = tier.dirty;
+	stat->fills = tier.fills;
+	stat->write_backs = tier.write_backs;
+	stat->evictions = tier.evictions;
 	pthread_mutex_lock(&server->lock);
+	stat->recalls = server->recalls;
+	stat->maps_max = server->maps_limit < stat->maps_max ? server->maps_limit : stat->maps_max;
 	stat->sessions = server->sessions_n;
 	stat->lanes = server->lanes_n;
 	stat->maps = server->maps_n;

@@ -60,7 +60,8 @@ static int listen_on(struct verbs_listener *v, const struct addrinfo *ai, uint16
 		((struct sockaddr_in *)&addr)->sin_port = htons(chosen);
 	if (rdma_create_id(v->channel, &id, NULL, RDMA_PS_TCP))
 		return -errno;
-	if ((ai->ai_family == AF_INET6 && rdma_set_option(id, RDMA_OPTION_ID, RDMA_OPTION_ID_AFONLY, &one, sizeof(one))) ||
+	if ((ai->ai_family == AF_INET6 &&
+	     rdma_set_option(id, RDMA_OPTION_ID, RDMA_OPTION_ID_AFONLY, &one, sizeof(one))) ||
 	    rdma_bind_addr(id, (struct sockaddr *)&addr)) {
 		ret = -errno;
 		goto fail;
@@ -128,8 +129,9 @@ static int verbs_listen(struct listener *listener)
 	v->channel = rdma_create_event_channel();
 	if (!v->channel || fcntl(v->channel->fd, F_SETFL, O_NONBLOCK)) {
 		ret = -errno;
-		report_error("%s: this host has no RDMA connection manager: %s (are rdma_ucm and a device's driver loaded?)",
-			     text, strerror(-ret));
+		report_error(
+			"%s: this host has no RDMA connection manager: %s (are rdma_ucm and a device's driver loaded?)",
+			text, strerror(-ret));
 		goto fail;
 	}
 	ret = getaddrinfo(endpoint->host, endpoint->port, &hints, &list);
@@ -142,8 +144,9 @@ static int verbs_listen(struct listener *listener)
 	freeaddrinfo(list);
 	if (ret) {
 		report_error("%s: cannot listen: %s", text,
-			     ret == -ENODEV || ret == -EADDRNOTAVAIL ? "no RDMA device has this address (rdma link shows them)"
-								     : strerror(-ret));
+			     ret == -ENODEV || ret == -EADDRNOTAVAIL
+				     ? "no RDMA device has this address (rdma link shows them)"
+				     : strerror(-ret));
 		goto fail;
 	}
 	listener->verbs = v;

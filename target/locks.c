@@ -81,8 +81,7 @@ static void map_delete(struct server *server, struct map *map)
 			break;
 		}
 	}
-	session->maps_n--;
-	server->maps_n--;
+	grants_count(session, -1);
 	block_put(server, map->block);
 	free(map);
 	pthread_cond_broadcast(&server->changed);
@@ -214,8 +213,9 @@ int locks_alloc(struct session *session, uint64_t addr)
 {
 	struct server *server = session->server;
 	uint64_t number = addr >> WIRE_BLOCK_SHIFT;
+	uint32_t slot, memory;
 	struct block *block;
-	uint32_t slot;
+	bool released;
 	int ret = 0;
 
 	if (addr & (WIRE_BLOCK_SIZE - 1))
@@ -249,8 +249,9 @@ int locks_alloc(struct session *session, uint64_t addr)
 		ret = idmap_insert(server->map, number, slot);
 		if (ret) {
 			pthread_mutex_unlock(&server->lock);
-			tier_drop(server->tier, slot);
-			(void)pool_release(server->pool, slot);
+			memory = tier_drop(server->tier, slot);
+			released = !pool_release(server->pool, slot);
+			tier_dropped(server->tier, slot, memory, released);
 			pthread_mutex_lock(&server->lock);
 		} else {
 			server->generation++;
@@ -286,9 +287,9 @@ int locks_free(struct session *session, uint64_t addr)
 {
 	struct server *server = session->server;
 	uint64_t number = addr >> WIRE_BLOCK_SHIFT;
+	uint32_t slot, memory;
 	struct block *block;
 	struct map *own;
-	uint32_t slot;
 	int ret;
 
 	if (addr & (WIRE_BLOCK_SIZE - 1))
@@ -333,8 +334,10 @@ int locks_free(struct session *session, uint64_t addr)
 	}
 	if (own)
 		tier_unpin(server->tier, slot, writes(own->flags), true);
-	tier_drop(server->tier, slot);
+	memory = tier_drop(server->tier, slot);
 	ret = pool_release(server->pool, slot);
+	/* the block is still busy: nobody can have allocated it anew before the memory has forgotten it */
+	tier_dropped(server->tier, slot, memory, !ret);
 
 	pthread_mutex_lock(&server->lock);
 	if (own)
@@ -364,8 +367,7 @@ static int map_make(struct session *session, struct block *block, uint32_t slot,
 
 	if (!map)
 		return -ENOMEM;
-	session->maps_n++; /* within the grant from now on */
-	server->maps_n++;
+	grants_count(session, 1); /* within the grant from now on */
 	pthread_mutex_unlock(&server->lock);
 	if (settle)
 		ret = tier_settle(server->tier, slot);
@@ -381,9 +383,9 @@ static int map_make(struct session *session, struct block *block, uint32_t slot,
 	}
 	pthread_mutex_lock(&server->lock);
 	if (ret) {
-		session->maps_n--;
-		server->maps_n--;
+		grants_count(session, -1);
 		free(map);
+		pthread_cond_broadcast(&server->changed);
 		return ret;
 	}
 	map->session = session;
@@ -411,7 +413,8 @@ static int map_make(struct session *session, struct block *block, uint32_t slot,
 	return 0;
 }
 
-int locks_map(struct session *session, uint64_t addr, uint32_t flags, bool may_wait, struct wire_handle *handle)
+int locks_map(struct session *session, uint64_t addr, uint32_t flags, bool may_wait, uint64_t *patience_ns,
+	      struct wire_handle *handle)
 {
 	struct server *server = session->server;
 	uint64_t number = addr >> WIRE_BLOCK_SHIFT;
@@ -466,8 +469,19 @@ int locks_map(struct session *session, uint64_t addr, uint32_t flags, bool may_w
 		}
 		if (ret < 0)
 			goto out;
-		if (!ret)
-			break;
+		if (!ret) {
+			ret = grants_check(session);
+			if (!ret)
+				break;
+			if (ret == -EAGAIN && may_wait) {
+				ret = grants_wait(session, patience_ns);
+				if (!ret)
+					continue;
+			}
+			if (ret == -EAGAIN)
+				ret = LOCKS_SLOW;
+			goto out;
+		}
 	again:
 		if (!may_wait) {
 			ret = LOCKS_SLOW;
@@ -475,12 +489,9 @@ int locks_map(struct session *session, uint64_t addr, uint32_t flags, bool may_w
 		}
 		wait_changed(server);
 	}
-	ret = -ENOMEM;
-	if (session->maps_n >= session->maps_granted)
-		goto out;
 	settle = tier_unsettled(server->tier, slot);
 	ret = LOCKS_SLOW;
-	if (settle && !may_wait)
+	if (!may_wait && (settle || !tier_ready(server->tier, slot)))
 		goto out;
 	block->busy = true;
 	ret = map_make(session, block, slot, flags & ~WIRE_MAP_PREEMPT, settle, &map);

@@ -28,6 +28,7 @@ const struct server_config server_config_default = {
 	.hello_ms = 10000,
 	.lease_ms = 10000,
 	.quiesce_ms = 2000,
+	.recall_ms = 2000,
 	.workers = 64,
 };
 
@@ -49,6 +50,7 @@ int server_new(struct server **out, struct pool *pool, struct tier *tier, const 
 	server->tier = tier;
 	server->started_ns = now_ns();
 	server->generation = 1;
+	server->maps_limit = tier_limit(tier);
 	pthread_mutex_init(&server->lock, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -329,6 +331,12 @@ void server_dump(struct server *server)
 		      (unsigned long long)stat.uptime_ms / 1000, (unsigned long long)stat.free,
 		      (unsigned long long)stat.capacity, (unsigned long long)stat.zeroed, stat.sessions, stat.lanes,
 		      stat.maps, stat.fault ? ", fault mode" : "", stat.failed ? ", FAILED: the store does not persist" : "");
+	if (stat.memory)
+		report_notice("statistics: memory for %u blocks: %u taken, %u mapped, %u not persisted; %llu filled, %llu "
+			      "written back, %llu evicted; %llu recalls",
+			      stat.memory, stat.memory_used, stat.memory_pinned, stat.memory_dirty,
+			      (unsigned long long)stat.fills, (unsigned long long)stat.write_backs,
+			      (unsigned long long)stat.evictions, (unsigned long long)stat.recalls);
 	for (int op = 0; op < WIRE_OPS; op++) {
 		const struct wire_op_stat *s = &stat.op[op];
 

@@ -43,6 +43,7 @@ struct server_config {
 	uint32_t hello_ms;	  /* from connecting to hello */
 	uint32_t lease_ms;
 	uint32_t quiesce_ms; /* how long unmap waits for frames under way */
+	uint32_t recall_ms;  /* how long map waits for others to unmap, when memory is full */
 	uint32_t workers;
 	bool public; /* addresses that others can reach may be listened on */
 };
@@ -76,6 +77,17 @@ struct server {
 	uint64_t generation;	 /* of the list: counts every alloc and free */
 	uint64_t next_session;
 	uint32_t sessions_n, lanes_n, maps_n;
+	/*
+	 * Memory mode: how many blocks can be mapped at once.  Each session has a
+	 * number reserved; promised is the sum over the sessions of what is
+	 * reserved or, if that is more, mapped.
+	 */
+	uint32_t maps_limit; /* UINT32_MAX: any number */
+	uint64_t reserved, promised;
+	uint32_t admitted;   /* sessions that said hello */
+	uint32_t waiting;    /* maps that wait for others to unmap */
+	uint32_t waiting_poor; /* of these, of sessions with less than their share */
+	uint64_t recalls;    /* notices sent */
 	uint32_t greeting;	 /* connections that have not said hello */
 	uint32_t threads_n;	 /* lanes whose threads are not joined */
 	uint32_t next_key;
@@ -123,11 +135,14 @@ struct session {
 	uint32_t refs;	  /* itself while it lives, and those who wait for its end */
 	bool dying, ended;
 	bool hello;
+	bool flush; /* RDMA FLUSH was granted */
 	char name[WIRE_NAME_MAX];
 	uint64_t pid;
-	uint32_t maps_granted;
+	uint32_t maps_granted, maps_reserved;
 	uint16_t lanes_granted, depth_granted;
 	uint32_t maps_n;
+	uint32_t recalled; /* blocks that it was asked to unmap, and has not */
+	uint64_t recalled_ns;
 
 	pthread_mutex_t lock;
 	struct table maps; /* changed with both locks held, read with either */
@@ -138,6 +153,7 @@ struct request {
 	struct lane *lane;
 	struct wire_header header;
 	uint64_t started_ns;
+	uint64_t patience_ns; /* MAP: when its entries wait no longer for others to unmap; 0: none had to */
 	size_t n, next; /* entries, and the first that is not done */
 	uint64_t errors, bytes;
 	union {
@@ -232,11 +248,29 @@ bool session_hung_up(const struct session *session);
 struct session *session_find(struct server *server, uint64_t number);
 void session_info(const struct session *session, struct wire_session_info *info);
 
+/*
+ * grants.c: how many blocks each session may map when memory is bounded.  All with server.lock held.
+ */
+/* Reserves the session's minimum and sets its grant.  -EUSERS: there is no minimum left. */
+int grants_admit(struct session *session, uint32_t wanted);
+void grants_dismiss(struct session *session);
+/* 0: the session may map one more block; -ENOMEM: not ever; -EAGAIN: not before others unmap. */
+int grants_check(const struct session *session);
+/*
+ * Asks those for blocks who have more than their share, and waits until something changes: 0, look again; or -ENOMEM,
+ * nobody gave any in time.  *until_ns: 0 before the first wait.
+ */
+int grants_wait(struct session *session, uint64_t *until_ns);
+/* A map of the session came (1) or went (-1). */
+void grants_count(struct session *session, int change);
+
 /* locks.c: who has which block.  may_wait false: LOCKS_SLOW instead of anything that takes time. */
 #define LOCKS_SLOW 1
 int locks_alloc(struct session *session, uint64_t addr);
 int locks_free(struct session *session, uint64_t addr);
-int locks_map(struct session *session, uint64_t addr, uint32_t flags, bool may_wait, struct wire_handle *handle);
+/* patience_ns: when to stop waiting for memory; 0: not begun. */
+int locks_map(struct session *session, uint64_t addr, uint32_t flags, bool may_wait, uint64_t *patience_ns,
+	      struct wire_handle *handle);
 int locks_unmap(struct session *session, uint64_t addr, uint32_t flags, bool may_wait);
 int locks_persist(struct lane *lane, uint64_t addr, uint32_t length);
 /* Every map of a session without lanes goes: its locks first, then its memory regions. */

@@ -118,6 +118,7 @@ static void session_end(struct session *session)
 		;
 	*at = session->next;
 	server->sessions_n--;
+	grants_dismiss(session);
 	session->ended = true;
 	if (session->hello)
 		report_info("session %llu (%s) has ended", (unsigned long long)session->number, session->name);
@@ -191,20 +192,6 @@ static uint32_t grant(uint32_t wanted, uint32_t most)
 	return !wanted || wanted > most ? most : wanted;
 }
 
-/* Over verbs the device's limits are shared out among as many sessions as may come. */
-static uint32_t maps_most(const struct session *session)
-{
-	const struct server_config *config = &session->server->config;
-	uint32_t most = config->max_maps;
-
-	if (session->domain) {
-		uint32_t share = verbs_maps_limit(session->domain, config->max_sessions, config->max_lanes);
-
-		most = share < most ? share : most;
-	}
-	return most;
-}
-
 static uint32_t depth_most(const struct session *session)
 {
 	uint32_t most = session->server->config.max_depth;
@@ -214,16 +201,41 @@ static uint32_t depth_most(const struct session *session)
 	return most;
 }
 
+/*
+ * RDMA FLUSH makes bytes durable where a flushed line is: in persistent memory that blocks are mapped from.  A PERSIST
+ * stays valid beside it.
+ */
+static bool can_flush(const struct session *session)
+{
+	struct server *server = session->server;
+
+	return session->domain && tier_mode(server->tier) == TIER_DIRECT && pool_by_line(server->pool) &&
+	       !pool_is_volatile(server->pool) &&
+	       verbs_flush_possible(session->domain, pool_address(server->pool, 0), POOL_SLOT_SIZE);
+}
+
 int session_hello(struct lane *lane, const struct wire_hello *hello, struct wire_hello_reply *reply)
 {
 	struct server *server = lane->server;
 	struct session *session = lane->session;
+	bool flush = false;
+	int ret;
 
 	if (hello->features & ~WIRE_FEATURES_KNOWN)
 		return -EINVAL;
 	memset(reply, 0, sizeof(*reply));
+	if (hello->features & WIRE_FEATURE_FLUSH)
+		flush = can_flush(session);
 	pthread_mutex_lock(&server->lock);
 	if (!session->hello) {
+		ret = grants_admit(session, hello->maps);
+		if (ret) {
+			pthread_mutex_unlock(&server->lock);
+			return ret;
+		}
+		session->flush = flush;
+		if (flush)
+			verbs_flush_use(session->domain);
 		session->hello = true;
 		memcpy(session->name, hello->name, sizeof(session->name));
 		session->name[sizeof(session->name) - 1] = 0;
@@ -232,7 +244,6 @@ int session_hello(struct lane *lane, const struct wire_hello *hello, struct wire
 				*c = '?'; /* it goes to people's terminals */
 		if (!session->pid)
 			session->pid = hello->pid;
-		session->maps_granted = grant(hello->maps, maps_most(session));
 		session->lanes_granted = (uint16_t)grant(hello->lanes, server->config.max_lanes);
 		if (session->lanes_granted <= lane->number)
 			session->lanes_granted = (uint16_t)(lane->number + 1);
@@ -241,6 +252,8 @@ int session_hello(struct lane *lane, const struct wire_hello *hello, struct wire
 		report_info("session %llu begins: %s, pid %llu, from %s", (unsigned long long)session->number,
 			    session->name, (unsigned long long)session->pid, lane->peer.text);
 	}
+	flush = session->flush;
+	flush &= session->flush; /* what the first HELLO was granted stays */
 	reply->session = session->number;
 	reply->maps = session->maps_granted;
 	reply->lanes = session->lanes_granted;
@@ -253,7 +266,9 @@ int session_hello(struct lane *lane, const struct wire_hello *hello, struct wire
 	reply->free = pool_free_slots(server->pool);
 	reply->lease_ms = server->config.lease_ms;
 	reply->fds = lane->transport->passes_fd ? 1 : 0;
-	reply->method = WIRE_PERSIST_TARGET;
+	reply->features = flush ? WIRE_FEATURE_FLUSH : 0;
+	reply->method = flush ? WIRE_PERSIST_FLUSH :
+			pool_is_volatile(server->pool) ? WIRE_PERSIST_VOLATILE : WIRE_PERSIST_TARGET;
 	return 0;
 }
 

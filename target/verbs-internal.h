@@ -39,10 +39,12 @@ struct verbs_device {
 	struct ibv_context *context;
 	const char *name;
 	struct ibv_device_attr attr;
-	uint64_t flags_ex; /* of ibv_query_device_ex() */
+	uint64_t flags_ex;   /* of ibv_query_device_ex() */
+	uint32_t inline_max; /* bytes in a work request, as far as we want them */
 	struct rdma_event_channel *channel;
 	struct rdma_cm_id *keeper;
-	_Atomic uint32_t regions; /* registered now, for blocks */
+	_Atomic uint32_t regions;  /* registered now, for blocks */
+	_Atomic uint64_t said_ns;  /* when a peer last caused a message */
 	pthread_t watcher;	  /* the one reader of the device's asynchronous events */
 	int wake;		  /* eventfd: the watcher ends */
 	pthread_mutex_t lock;
@@ -52,7 +54,7 @@ struct verbs_device {
 struct verbs_domain {
 	struct verbs_device *device;
 	struct ibv_pd *pd;
-	bool flush;
+	_Atomic bool flush; /* regions are for RDMA FLUSH too */
 };
 
 struct verbs_buffers {
@@ -83,7 +85,8 @@ struct verbs_conn {
 	struct ibv_cq *cq;
 	struct ibv_qp *qp;
 	unsigned cq_events; /* not acknowledged */
-	uint32_t inline_max, spin_ns;
+	uint32_t inline_max; /* bytes in a work request */
+	uint32_t spin_ns;
 	uint64_t heard_ns;  /* something completed */
 	uint8_t message[WIRE_MSG_MAX]; /* the one that header() took */
 
@@ -110,6 +113,8 @@ int verbs_device_get(struct rdma_cm_id *id, struct verbs_device **device);
 void verbs_device_put(struct verbs_device *device);
 void verbs_device_attach(struct verbs_device *device, struct verbs_conn *conn);
 void verbs_device_detach(struct verbs_device *device, struct verbs_conn *conn);
+/* True if a complaint that peers can cause may be logged now: about one a second. */
+bool verbs_may_say(struct verbs_device *device);
 /* "; raise LimitMEMLOCK ..." if locked memory is limited for this process, else "". */
 const char *verbs_memlock_hint(void);
 /* RLIMIT_MEMLOCK in bytes; UINT64_MAX when it does not bind. */

@@ -30,11 +30,10 @@ void verbs_domain_delete(struct verbs_domain *domain);
 uint32_t verbs_maps_limit(const struct verbs_domain *domain, uint32_t sessions, uint32_t lanes);
 /* Requests in flight that a queue pair of this device can take. Any lock may be held. */
 uint32_t verbs_depth_limit(const struct verbs_domain *domain);
-/*
- * RDMA FLUSH with persistent placement: true if the device and this build can, and memory like the given one
- * registers for it; regions of the domain that are registered later are for it then.
- */
-bool verbs_flush_enable(struct verbs_domain *domain, void *address, size_t length);
+/* RDMA FLUSH with persistent placement: true if this build and the device can, and memory like this registers for it. */
+bool verbs_flush_possible(const struct verbs_domain *domain, void *address, size_t length);
+/* Regions of the domain that are registered from here on are for it. Any lock may be held. */
+void verbs_flush_use(struct verbs_domain *domain);
 
 /*
  * Makes a block reachable for the peer, as `iova` and with the key.  -ENOMEM: regions or locked memory are used up;

@@ -19,6 +19,7 @@
 
 #include "config.h"
 #include "report.h"
+#include "stats.h"
 
 static pthread_mutex_t registry = PTHREAD_MUTEX_INITIALIZER;
 static struct verbs_device *devices;
@@ -43,6 +44,13 @@ uint64_t verbs_memlock(void)
 const char *verbs_memlock_hint(void)
 {
 	return verbs_memlock() == UINT64_MAX ? "" : "; locked memory is limited: raise LimitMEMLOCK (ulimit -l)";
+}
+
+bool verbs_may_say(struct verbs_device *device)
+{
+	uint64_t now = now_ns(), said = atomic_load(&device->said_ns);
+
+	return now - said > 1000000000u && atomic_compare_exchange_strong(&device->said_ns, &said, now);
 }
 
 static void fail_all(struct verbs_device *device, int error)
@@ -166,6 +174,39 @@ static void device_free(struct verbs_device *device)
 	free(device);
 }
 
+/* How much a device takes in a work request is not among its attributes: it refuses a queue pair that wants more. */
+static uint32_t probe_inline(struct ibv_context *context)
+{
+	static const uint32_t sizes[] = {VERBS_INLINE, 128, 64};
+	struct ibv_pd *pd = ibv_alloc_pd(context);
+	struct ibv_cq *cq = pd ? ibv_create_cq(context, 2, NULL, NULL, 0) : NULL;
+	uint32_t most = 0;
+
+	for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]) && !most && cq; i++) {
+		struct ibv_qp_init_attr attr = {
+			.send_cq = cq,
+			.recv_cq = cq,
+			.qp_type = IBV_QPT_RC,
+			.cap = {.max_send_wr = 1,
+				.max_recv_wr = 1,
+				.max_send_sge = 1,
+				.max_recv_sge = 1,
+				.max_inline_data = sizes[i]},
+		};
+		struct ibv_qp *qp = ibv_create_qp(pd, &attr);
+
+		if (!qp)
+			continue;
+		most = sizes[i];
+		ibv_destroy_qp(qp);
+	}
+	if (cq)
+		ibv_destroy_cq(cq);
+	if (pd)
+		ibv_dealloc_pd(pd);
+	return most;
+}
+
 static int device_new(struct rdma_cm_id *id, struct verbs_device **out)
 {
 	struct verbs_device *device = calloc(1, sizeof(*device));
@@ -189,6 +230,7 @@ static int device_new(struct rdma_cm_id *id, struct verbs_device **out)
 		goto fail;
 	if (!ibv_query_device_ex(device->context, NULL, &attr))
 		device->flags_ex = attr.device_cap_flags_ex;
+	device->inline_max = probe_inline(device->context);
 	step = "rdma_bind_addr";
 	memcpy(&addr, rdma_get_local_addr(id), sizeof(addr));
 	if (addr.ss_family == AF_INET6)
@@ -212,7 +254,8 @@ static int device_new(struct rdma_cm_id *id, struct verbs_device **out)
 	*out = device;
 	return 0;
 fail:
-	report_error("%s: the device cannot be used: %s: %s", ibv_get_device_name(id->verbs->device), step, strerror(-ret));
+	report_error("%s: the device cannot be used: %s: %s", ibv_get_device_name(id->verbs->device), step,
+		     strerror(-ret));
 	device_free(device);
 	return ret;
 }
@@ -224,10 +267,11 @@ static void say_limits(const struct verbs_device *device)
 
 	if (memlock != UINT64_MAX)
 		format_size(memlock, locked);
-	report_info("%s: at most %d memory regions, %d queue pairs of %d requests, %d READs under way on each, %d pieces "
-		    "a request; locked memory %s",
-		    device->name, device->attr.max_mr, device->attr.max_qp, device->attr.max_qp_wr,
-		    device->attr.max_qp_rd_atom, device->attr.max_sge, locked);
+	report_info(
+		"%s: at most %d memory regions, %d queue pairs of %d requests, %d READs under way on each, %d pieces "
+		"a request, at least %u bytes inline; locked memory %s",
+		device->name, device->attr.max_mr, device->attr.max_qp, device->attr.max_qp_wr,
+		device->attr.max_qp_rd_atom, device->attr.max_sge, device->inline_max, locked);
 }
 
 int verbs_device_get(struct rdma_cm_id *id, struct verbs_device **out)
@@ -236,9 +280,10 @@ int verbs_device_get(struct rdma_cm_id *id, struct verbs_device **out)
 	int ret = 0;
 
 	if (id->verbs->device->transport_type == IBV_TRANSPORT_IWARP) {
-		report_error("%s: iWARP devices are not served: there a write completes before the far side has refused it; "
-			     "use tcp:// on this address",
-			     ibv_get_device_name(id->verbs->device));
+		report_error(
+			"%s: iWARP devices are not served: there a write completes before the far side has refused it; "
+			"use tcp:// on this address",
+			ibv_get_device_name(id->verbs->device));
 		return -EOPNOTSUPP;
 	}
 	pthread_mutex_lock(&registry);

@@ -35,8 +35,9 @@ int verbs_domain_new(struct rdma_cm_id *id, struct verbs_domain **out)
 	domain->pd = ibv_alloc_pd(id->verbs);
 	if (!domain->pd) {
 		ret = errno ? -errno : -ENOMEM;
-		report_error("%s: no protection domain for one more session (the device has %d): %s", domain->device->name,
-			     domain->device->attr.max_pd, strerror(-ret));
+		if (verbs_may_say(domain->device))
+			report_error("%s: no protection domain for one more session (the device has %d): %s",
+				     domain->device->name, domain->device->attr.max_pd, strerror(-ret));
 		verbs_device_put(domain->device);
 		goto fail;
 	}
@@ -77,38 +78,40 @@ uint32_t verbs_depth_limit(const struct verbs_domain *domain)
 	return most < 1 ? 1 : (uint32_t)most;
 }
 
-bool verbs_flush_enable(struct verbs_domain *domain, void *address, size_t length)
+bool verbs_flush_possible(const struct verbs_domain *domain, void *address, size_t length)
 {
 #ifdef HAVE_IBV_WR_FLUSH
 	struct ibv_mr *region;
 
-	if (domain->flush)
-		return true;
 	if (!(domain->device->flags_ex & IB_UVERBS_DEVICE_FLUSH_PERSISTENT))
 		return false;
 	region = ibv_reg_mr(domain->pd, address, length, ACCESS_READ | ACCESS_WRITE | IBV_ACCESS_FLUSH_PERSISTENT);
 	if (!region) {
-		report_info("%s: persistent flush is not to be had for this memory: %s", domain->device->name,
+		report_info("%s: the pool's memory cannot be registered for RDMA FLUSH: %s", domain->device->name,
 			    strerror(errno));
 		return false;
 	}
-	if (ibv_dereg_mr(region))
-		return false;
-	domain->flush = true;
-	return true;
+	return ibv_dereg_mr(region) == 0;
 #else
 	return false;
 #endif
+}
+
+void verbs_flush_use(struct verbs_domain *domain)
+{
+	atomic_store(&domain->flush, true);
 }
 
 static const char *why_not(int error)
 {
 	switch (error) {
 	case EFAULT:
-		return "its pages cannot be pinned for RDMA (a plain file's pages cannot): serve it from memory with --memory "
+		return "its pages cannot be pinned for RDMA (a plain file's pages cannot): serve it from memory with "
+		       "--memory "
 		       "SIZE, or use a devdax pool";
 	case EOPNOTSUPP:
-		return "memory of this kind needs a device with on-demand paging (a file on fsdax does): serve it from memory "
+		return "memory of this kind needs a device with on-demand paging (a file on fsdax does): serve it from "
+		       "memory "
 		       "with --memory SIZE, or use a devdax pool";
 	default:
 		return strerror(error);
@@ -124,15 +127,17 @@ int verbs_register(struct verbs_domain *domain, void *address, size_t length, ui
 	int ret;
 
 #ifdef HAVE_IBV_WR_FLUSH
-	if (domain->flush)
+	if (atomic_load(&domain->flush))
 		access |= IBV_ACCESS_FLUSH_PERSISTENT;
 #endif
 	region = ibv_reg_mr_iova(domain->pd, address, length, iova, access);
 	if (!region) {
 		ret = errno ? errno : ENOMEM;
-		report_error("%s: block %llx cannot be registered: %s; %u of %d regions are in use%s", device->name,
-			     (unsigned long long)iova, why_not(ret), atomic_load(&device->regions), device->attr.max_mr,
-			     ret == ENOMEM ? verbs_memlock_hint() : "");
+		if (verbs_may_say(device))
+			report_error("%s: block %llx cannot be registered: %s; %u of %d regions are in use%s",
+				     device->name, (unsigned long long)iova, why_not(ret),
+				     atomic_load(&device->regions), device->attr.max_mr,
+				     ret == ENOMEM ? verbs_memlock_hint() : "");
 		/* Soft-RoCE says EINVAL when it has no more */
 		return ret == ENOSPC || ret == EAGAIN || ret == EINVAL ? -ENOMEM : -ret;
 	}
@@ -148,8 +153,8 @@ int verbs_deregister(struct verbs_domain *domain, struct ibv_mr *region)
 	int ret = ibv_dereg_mr(region);
 
 	if (ret) {
-		report_error("%s: a region cannot be taken back: %s; the session's lanes are closed instead", device->name,
-			     strerror(ret));
+		report_error("%s: a region cannot be taken back: %s; the session's lanes are closed instead",
+			     device->name, strerror(ret));
 		return -ret;
 	}
 	atomic_fetch_sub(&device->regions, 1);
@@ -198,7 +203,8 @@ int verbs_can_register(const struct endpoint *endpoint, void *address, size_t le
 		ret = -EADDRNOTAVAIL;
 	} else if (rdma_create_id(channel, &id, NULL, RDMA_PS_TCP) || rdma_bind_addr(id, info->ai_src_addr)) {
 		ret = -errno;
-		snprintf(why, VERBS_WHY_MAX, "no RDMA device has the address %.100s: %s", endpoint->host, strerror(errno));
+		snprintf(why, VERBS_WHY_MAX, "no RDMA device has the address %.100s: %s", endpoint->host,
+			 strerror(errno));
 	} else if (id->verbs) {
 		ret = try_on(id->verbs, address, length, why);
 	} else { /* any address: every device */

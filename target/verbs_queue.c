@@ -19,12 +19,12 @@
 #include "report.h"
 #include "stats.h"
 
-#define SEND_ID	     (1ull << 63) /* in wr_id: a send's number, else the number of a receive buffer */
-#define POLLED	     16
-#define RETRIES	     6	/* 7 is for ever on some devices */
-#define TIMEOUT_MIN  14 /* 4.096 us * 2^n: 67 ms */
-#define TIMEOUT_MAX  18 /* 1.07 s; 0 would be none */
-#define RNR_TIMER    14 /* 2.56 ms: when the peer may try again to reach us; in order it never has to */
+#define SEND_ID	    (1ull << 63) /* in wr_id: a send's number, else the number of a receive buffer */
+#define POLLED	    16
+#define RETRIES	    6  /* 7 is for ever on some devices */
+#define TIMEOUT_MIN 14 /* 4.096 us * 2^n: 67 ms */
+#define TIMEOUT_MAX 18 /* 1.07 s; 0 would be none */
+#define RNR_TIMER   14 /* 2.56 ms: when the peer may try again to reach us; in order it never has to */
 
 static int buffers_make(struct verbs_conn *conn, struct verbs_buffers *buffers, size_t count)
 {
@@ -37,9 +37,11 @@ static int buffers_make(struct verbs_conn *conn, struct verbs_buffers *buffers, 
 	buffers->region = ibv_reg_mr(conn->domain->pd, memory, size, IBV_ACCESS_LOCAL_WRITE);
 	if (!buffers->region) {
 		ret = errno ? -errno : -ENOMEM;
-		report_error("%s: %s: %zu bytes of buffers cannot be registered: %s; the device has %d regions%s",
-			     conn->domain->device->name, conn->peer, size, strerror(-ret),
-			     conn->domain->device->attr.max_mr, verbs_memlock_hint());
+		if (verbs_may_say(conn->domain->device))
+			report_error(
+				"%s: %s: %zu bytes of buffers cannot be registered: %s; the device has %d regions%s",
+				conn->domain->device->name, conn->peer, size, strerror(-ret),
+				conn->domain->device->attr.max_mr, verbs_memlock_hint());
 		munmap(memory, size);
 		return ret;
 	}
@@ -85,40 +87,29 @@ static int post_receive(struct verbs_conn *conn, uint32_t n)
 	return -ibv_post_recv(conn->qp, &wr, &bad);
 }
 
-/* The device takes less inline than we would like, and says so only by refusing. */
 static struct ibv_qp *make_qp(struct verbs_conn *conn)
 {
-	static const uint32_t sizes[] = {VERBS_INLINE, 128, 64, 0};
+	struct ibv_qp_init_attr attr = {
+		.qp_context = conn,
+		.send_cq = conn->cq,
+		.recv_cq = conn->cq,
+		.qp_type = IBV_QPT_RC,
+		.cap = {.max_send_wr = VERBS_SENDS,
+			.max_recv_wr = conn->receives_max,
+			.max_send_sge = 1,
+			.max_recv_sge = 1,
+			.max_inline_data = conn->domain->device->inline_max},
+	};
 
-	for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
-		struct ibv_qp_init_attr attr = {
-			.qp_context = conn,
-			.send_cq = conn->cq,
-			.recv_cq = conn->cq,
-			.qp_type = IBV_QPT_RC,
-			.cap = {.max_send_wr = VERBS_SENDS,
-				.max_recv_wr = conn->receives_max,
-				.max_send_sge = 1,
-				.max_recv_sge = 1,
-				.max_inline_data = sizes[i]},
-		};
-		struct ibv_qp *qp = ibv_create_qp(conn->domain->pd, &attr);
-
-		if (qp) {
-			conn->inline_max = attr.cap.max_inline_data < VERBS_INLINE ? attr.cap.max_inline_data
-										  : VERBS_INLINE;
-			return qp;
-		}
-		if (errno != EINVAL)
-			break;
-	}
-	return NULL;
+	conn->inline_max = conn->domain->device->inline_max;
+	return ibv_create_qp(conn->domain->pd, &attr);
 }
 
 int verbs_queue_make(struct verbs_conn *conn, uint32_t depth_max)
 {
 	struct verbs_device *device = conn->domain->device;
 	const char *step = "memory";
+	struct ibv_qp *qp;
 	int ret = -ENOMEM;
 
 	conn->receives_max = depth_max + VERBS_RECEIVES_MIN;
@@ -142,16 +133,20 @@ int verbs_queue_make(struct verbs_conn *conn, uint32_t depth_max)
 	if (!conn->cq)
 		goto fail_errno;
 	step = "ibv_create_qp";
-	conn->qp = make_qp(conn);
-	if (!conn->qp)
+	qp = make_qp(conn);
+	if (!qp)
 		goto fail_errno;
+	pthread_mutex_lock(&conn->lock);
+	conn->qp = qp;
+	pthread_mutex_unlock(&conn->lock);
 	return 0;
 fail_errno:
 	ret = errno ? -errno : -ENOMEM;
 fail:
-	report_error("%s: %s: no queue pair: %s: %s; the device has %d, of %d requests%s", device->name, conn->peer, step,
-		     strerror(-ret), device->attr.max_qp, device->attr.max_qp_wr,
-		     ret == -ENOMEM ? verbs_memlock_hint() : "");
+	if (verbs_may_say(device))
+		report_error("%s: %s: no queue pair: %s: %s; the device has %d, of %d requests%s", device->name,
+			     conn->peer, step, strerror(-ret), device->attr.max_qp, device->attr.max_qp_wr,
+			     ret == -ENOMEM ? verbs_memlock_hint() : "");
 	return ret;
 }
 
@@ -187,14 +182,14 @@ int verbs_queue_ready(struct verbs_conn *conn)
 		if (mask & IBV_QP_RNR_RETRY && attr.rnr_retry > RETRIES)
 			attr.rnr_retry = RETRIES;
 		if (mask & IBV_QP_TIMEOUT)
-			attr.timeout = attr.timeout < TIMEOUT_MIN && attr.timeout ? TIMEOUT_MIN
+			attr.timeout = attr.timeout < TIMEOUT_MIN && attr.timeout    ? TIMEOUT_MIN
 				       : !attr.timeout || attr.timeout > TIMEOUT_MAX ? TIMEOUT_MAX
 										     : attr.timeout;
 		ret = -ibv_modify_qp(conn->qp, &attr, mask);
 		if (!ret && states[i] == IBV_QPS_INIT)
 			ret = verbs_queue_grow(conn, VERBS_RECEIVES_MIN);
 	}
-	if (ret)
+	if (ret && verbs_may_say(conn->domain->device))
 		report_error("%s: %s: the queue pair cannot be connected: %s", conn->domain->device->name, conn->peer,
 			     strerror(-ret));
 	return ret;
@@ -254,12 +249,12 @@ static void sent(struct verbs_conn *conn, const struct ibv_wc *wc)
 
 	if (wc->status != IBV_WC_SUCCESS) {
 		/* flushed: the other direction failed, by something that the device refused to the peer */
-		verbs_conn_fail(conn, wc->status == IBV_WC_WR_FLUSH_ERR			     ? -EACCES
-				      : wc->status == IBV_WC_RETRY_EXC_ERR		     ? -ETIMEDOUT
-				      : wc->status == IBV_WC_RNR_RETRY_EXC_ERR		     ? -ETIMEDOUT
-				      : wc->status == IBV_WC_LOC_PROT_ERR ||
-					      wc->status == IBV_WC_LOC_QP_OP_ERR	     ? -EIO
-											     : -ECONNRESET);
+		verbs_conn_fail(conn, wc->status == IBV_WC_WR_FLUSH_ERR	       ? -EACCES
+				      : wc->status == IBV_WC_RETRY_EXC_ERR     ? -ETIMEDOUT
+				      : wc->status == IBV_WC_RNR_RETRY_EXC_ERR ? -ETIMEDOUT
+				      : wc->status == IBV_WC_LOC_PROT_ERR || wc->status == IBV_WC_LOC_QP_OP_ERR
+					      ? -EIO
+					      : -ECONNRESET);
 		report_debug("%s: %s: %s", conn->domain->device->name, conn->peer, ibv_wc_status_str(wc->status));
 		return;
 	}
@@ -281,10 +276,10 @@ static void received(struct verbs_conn *conn, const struct ibv_wc *wc)
 		/* longer than a message may be: devices differ in how they say so */
 		bool bad = wc->status == IBV_WC_LOC_LEN_ERR || wc->status == IBV_WC_REM_INV_REQ_ERR;
 
-		verbs_conn_fail(conn, bad					  ? -EPROTO
-				      : wc->status == IBV_WC_WR_FLUSH_ERR ||
-						wc->status == IBV_WC_REM_ACCESS_ERR ? -EACCES
-										    : -EIO);
+		verbs_conn_fail(conn, bad ? -EPROTO
+				      : wc->status == IBV_WC_WR_FLUSH_ERR || wc->status == IBV_WC_REM_ACCESS_ERR
+					      ? -EACCES
+					      : -EIO);
 		report_debug("%s: %s: %s", conn->domain->device->name, conn->peer, ibv_wc_status_str(wc->status));
 		return;
 	}

@@ -56,7 +56,7 @@ struct client {
 	uint32_t last_id, notices;
 	struct wire_notice notice; /* the last one */
 	bool broken, gone;
-	int status; /* of the last data or send */
+	int status; /* of the last READ or WRITE */
 };
 
 static uint8_t *send_buffer(struct client *c)
@@ -200,7 +200,8 @@ static bool reap(struct client *c)
 	if (!n)
 		return false;
 	if (wc.wr_id >= DATA_ID) {
-		c->status = (int)wc.status;
+		if (wc.wr_id == DATA_ID)
+			c->status = (int)wc.status;
 		c->broken |= wc.status != IBV_WC_SUCCESS;
 	} else if (wc.status != IBV_WC_SUCCESS) {
 		c->broken = true;
@@ -736,9 +737,9 @@ static void test_lanes(void)
 static void test_churn(void)
 {
 	struct client *other = open_client();
-	struct wire_handle h[8];
+	struct wire_handle h[2];
 
-	CHECK(call_addrs(other, WIRE_ALLOC, at(0), 8) == 0);
+	CHECK(call_addrs(other, WIRE_ALLOC, at(0), 2) == 0);
 	for (int i = 0; i < 200; i++) {
 		struct client *c;
 
@@ -749,22 +750,104 @@ static void test_churn(void)
 		}
 		c = open_client();
 		if (i % 3 == 0)
-			CHECK(map(c, at(0), WIRE_MAP_WRITE, 8, h) == 0);
+			CHECK(map(c, at(0), WIRE_MAP_WRITE, 2, h) == 0);
 		shut(c, i % 4);
 		if (i % 16 == 0)
 			(void)stat_of(other);
 	}
 	await_alone(other, 0);
-	CHECK(call_addrs(other, WIRE_FREE, at(0), 8) == 0);
+	CHECK(call_addrs(other, WIRE_FREE, at(0), 2) == 0);
 	shut(other, true);
+}
+
+/* Runs the rest against the brick's other address, on the other device. */
+static void on_other_device(void)
+{
+	address = getenv("RDMA_ADDRESS2");
+	service = getenv("RDMA_PORT2");
+	CHECK(address && service);
+}
+
+/* All lanes of a session are on one device: a lane that comes over another one is refused by name. */
+static void test_device(void)
+{
+	struct client *a = open_client(), *b, *other;
+
+	on_other_device();
+	CHECK(try_connect(&b, a->token, 1) == -EXDEV);
+	other = open_client();
+	CHECK(call_addrs(other, WIRE_ALLOC, at(0), 1) == 0);
+	CHECK(call_addrs(other, WIRE_FREE, at(0), 1) == 0);
+	shut(other, true);
+	await_alone(a, 0);
+	shut(a, true);
+}
+
+/* A link that goes down without a word: the lane ends, with its session and its locks, and others go on. */
+static void test_dead(void)
+{
+	const char *down = getenv("RDMA_DOWN2"), *address1 = address, *service1 = service;
+	struct client *a = open_client(), *dead;
+	struct wire_handle h;
+	uint64_t begin, until;
+
+	CHECK(down);
+	CHECK(call_addrs(a, WIRE_ALLOC, at(0), 1) == 0);
+	on_other_device();
+	dead = open_client();
+	CHECK(map(dead, at(0), WIRE_MAP_EXCLUSIVE, 1, &h) == 0);
+	address = address1;
+	service = service1;
+	CHECK(system(down) == 0);
+	begin = now_ms();
+	until = begin + 60000;
+	while (stat_of(a).sessions > 1) {
+		CHECK(now_ms() < until, "a dead peer is not noticed");
+		usleep(100000);
+	}
+	printf("dead: noticed after %llu ms\n", (unsigned long long)(now_ms() - begin));
+	CHECK(map(a, at(0), WIRE_MAP_EXCLUSIVE, 1, &h) == 0);
+	CHECK(call_addrs(a, WIRE_FREE, at(0), 1) == 0);
+	await_alone(a, 0);
+	shut(a, true);
+	shut(dead, false);
+}
+
+/* The device is taken away under a session: its lanes end, and the brick serves on. */
+static void test_removed(void)
+{
+	const char *address1 = address, *service1 = service;
+	struct client *a = open_client(), *lost;
+	struct wire_handle h;
+	uint64_t until = now_ms() + 60000;
+
+	CHECK(getenv("RDMA_REMOVE2"));
+	CHECK(call_addrs(a, WIRE_ALLOC, at(0), 1) == 0);
+	on_other_device();
+	lost = open_client();
+	CHECK(map(lost, at(0), WIRE_MAP_EXCLUSIVE, 1, &h) == 0);
+	address = address1;
+	service = service1;
+	CHECK(system(getenv("RDMA_REMOVE2")) == 0);
+	while (stat_of(a).sessions > 1) {
+		CHECK(now_ms() < until, "the lanes of a device that is gone stay");
+		usleep(100000);
+	}
+	CHECK(map(a, at(0), WIRE_MAP_EXCLUSIVE, 1, &h) == 0);
+	CHECK(call_addrs(a, WIRE_FREE, at(0), 1) == 0);
+	await_alone(a, 0);
+	shut(a, true);
+	/* lost is left as it is: its device is gone */
 }
 
 static const struct {
 	const char *name;
 	void (*run)(void);
+	bool asked; /* only when it is named: needs a second device */
 } tests[] = {
 	{"preamble", test_preamble}, {"calls", test_calls}, {"refused", test_refused}, {"malformed", test_malformed},
 	{"no-credit", test_no_credit}, {"kill", test_kill}, {"lanes", test_lanes}, {"churn", test_churn},
+	{"device", test_device, true}, {"removed", test_removed, true}, {"dead", test_dead, true},
 };
 
 int main(int argc, char **argv)
@@ -776,7 +859,7 @@ int main(int argc, char **argv)
 	address = argv[1];
 	service = argv[2];
 	for (unsigned i = 0; i < sizeof(tests) / sizeof(tests[0]); i++) {
-		bool wanted = argc == 3;
+		bool wanted = argc == 3 && !tests[i].asked;
 		uint64_t begin = now_ms();
 
 		for (int j = 3; j < argc; j++)

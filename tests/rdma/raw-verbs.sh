@@ -2,9 +2,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Shows: brickd over verbs keeps its promises to a client that speaks the bare protocol, and ends in order (raw-verbs.c).
 # Runs where there is an RDMA device: raw-verbs.sh BUILDDIR [TEST ...], with $RDMA_ADDRESS (10.77.0.1) on it.
+# SECOND=1: makes a second Soft-RoCE device for the tests that want one (device, removed, dead).
 set -u
 build=$1; shift
 address=${RDMA_ADDRESS:-10.77.0.1}
+export RDMA_ADDRESS2=10.78.0.1
 dir=$(mktemp -d /dev/shm/raw-verbs.XXXXXX) || exit 1
 brickd=$build/target/brickd brickctl=$build/target/brickctl
 
@@ -20,7 +22,14 @@ clean() {
 trap clean EXIT
 
 "$brickd" --pool "$dir/pool" --create 64M >"$dir/log" 2>&1 || fail "cannot make a pool"
-"$brickd" --pool "$dir/pool" --listen "rdma://$address:0" --public --listen "unix:$dir/sock" \
+second=()
+if [[ ${SECOND-} ]]; then
+	{ ip link add second type dummy && ip addr add $RDMA_ADDRESS2/24 dev second && ip link set second up &&
+		rdma link add second type rxe netdev second; } || fail "no second device"
+	export RDMA_DOWN2='ip link set second down' RDMA_REMOVE2='rdma link delete second'
+	second=(--listen "rdma://$RDMA_ADDRESS2:0")
+fi
+"$brickd" --pool "$dir/pool" --listen "rdma://$address:0" "${second[@]}" --public --listen "unix:$dir/sock" \
 	--log-level info >>"$dir/log" 2>&1 &
 pid=$!
 for ((i = 0; i < 600; i++)); do
@@ -29,6 +38,8 @@ for ((i = 0; i < 600; i++)); do
 	sleep 0.1
 done
 port=$(sed -n "s|.*ready:.* rdma://$address:\([0-9]*\).*|\1|p" "$dir/log")
+RDMA_PORT2=$(sed -n "s|.*ready:.* rdma://$RDMA_ADDRESS2:\([0-9]*\).*|\1|p" "$dir/log")
+export RDMA_PORT2
 [[ $port ]] || fail "no port in the ready line"
 "$build/tests/rdma/raw-verbs" "$address" "$port" "$@" || fail "the client failed"
 stat=$("$brickctl" -b "unix:$dir/sock" stat --json) || fail "brickctl stat"

@@ -536,7 +536,7 @@ static void die(void)
 	}
 	while ((n = brick_wait(lane, done, DEPTH, -1)) > 0)
 		for (int i = 0; i < n; i++)
-			ok(done[i].status == error);
+			ok(done[i].status == error);	/* also if the device of a dying brick refused: not EACCES */
 	ok(n == error && brick_in_flight(lane) == 0);
 	printf("%s\n", brick_error());
 	/* The idle lane learns it too, by its descriptor. */

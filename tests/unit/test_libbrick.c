@@ -317,8 +317,7 @@ START_TEST(test_misuse)
 	wrong.key = 77;
 	ck_assert_int_eq(brick_read(lane, &wrong, 0, &byte, 1), transports[_i] ? -EINVAL : -EACCES);
 	wrong = handle;
-	wrong.place = transports[_i] ? UINT64_MAX - 5 : wrong.place;
-	wrong.addr = transports[_i] ? wrong.addr : 7 * BLOCK;
+	wrong.place = transports[_i] ? UINT64_MAX - 5 : 7 * BLOCK;
 	ck_assert_int_eq(brick_read(lane, &wrong, 0, &byte, 1), transports[_i] ? -EINVAL : -EACCES);
 	ck_assert_int_eq(brick_in_flight(lane), 0);
 	ck_assert_int_eq(brick_lane_state(lane), 0);

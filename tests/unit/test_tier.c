@@ -14,7 +14,7 @@ static struct tier_place place;
 
 static void open_tier(enum tier_mode mode)
 {
-	ck_assert_int_eq(pool_open(&pool, scratch_pool, mode == TIER_FAULT), 0);
+	ck_assert_int_eq(pool_load(&pool, scratch_pool), 0);
 	ck_assert_int_eq(tier_open(&tier, pool, mode), 0);
 }
 
@@ -66,9 +66,20 @@ static void put(struct tier_lane *lane, uint32_t offset, uint32_t length, int by
 	ck_assert_int_eq(tier_wrote(lane, slot, offset, length), 0);
 }
 
+/* As a free does. */
+static void drop(void)
+{
+	uint32_t memory = tier_drop(tier, slot);
+
+	ck_assert_int_eq(pool_release(pool, slot), 0);
+	tier_dropped(tier, slot, memory, true);
+}
+
 /* Unsettled: from the end of a writer that is not CLEAN until it is settled; not while a writer is there, not for readers. */
 START_TEST(unsettled)
 {
+	uint32_t memory;
+
 	ck_assert(!tier_unsettled(tier, slot));
 	pin(false);
 	tier_unpin(tier, slot, false, false);
@@ -104,9 +115,10 @@ START_TEST(unsettled)
 	ck_assert(tier_unsettled(tier, slot));
 
 	/* A freed block takes its mark with it. */
-	tier_drop(tier, slot);
+	memory = tier_drop(tier, slot);
 	ck_assert(!tier_unsettled(tier, slot));
 	ck_assert_int_eq(pool_release(pool, slot), 0);
+	tier_dropped(tier, slot, memory, true);
 	ck_assert_int_eq(pool_take(pool, 2, &slot), 0);
 	ck_assert_int_eq(tier_fresh(tier, slot), 0);
 	ck_assert(!tier_unsettled(tier, slot));
@@ -276,8 +288,7 @@ START_TEST(dropped_writes)
 	pin(true);
 	put(lane, 0, 1000, 0x66);
 	tier_unpin(tier, slot, true, false);
-	tier_drop(tier, slot);
-	ck_assert_int_eq(pool_release(pool, slot), 0);
+	drop();
 	ck_assert_int_eq(pool_take(pool, 2, &slot), 0);
 	ck_assert_uint_eq(slot, old);
 	ck_assert_int_eq(tier_fresh(tier, slot), 0);
@@ -386,8 +397,7 @@ START_TEST(persist_against_free)
 		pin(true);
 		ck_assert_int_eq(pool_fill(place.address, 0x55, SLOT), 0);
 		tier_unpin(tier, slot, true, false);
-		tier_drop(tier, slot);
-		ck_assert_int_eq(pool_release(pool, slot), 0);
+		drop();
 		ck_assert_int_eq(pool_take(pool, 100 + round, &same), 0);
 		ck_assert_uint_eq(same, slot);
 		ck_assert(all_bytes(in_pool(), SLOT, 0));
