@@ -9,6 +9,10 @@ need fio python3
 store=512 memory=16 data=128
 if [ -n "$FULL" ]; then
 	store=4096 memory=64 data=1024
+elif [ -n "$SMALL" ] && mountpoint -q /mnt/pmem1; then
+	# The machine of the RDMA lane has little memory, and an NVDIMM that is large enough.
+	store=4096 memory=64 data=128
+	brick_pool[b1]=/mnt/pmem1/cached-pool
 fi
 # Each mount may have a few blocks less than there are: one has to be left for others.
 [ -n "$MAPS" ] || MAPS=$((memory / 2 - 2))

@@ -18,8 +18,8 @@ results=$BUILD/tests/rdma/lane
 
 # The long ones first: two run at a time.
 lane="
-	posix-rdma tree-rdma nvdimm-tcp killmount-rdma-3 nvdimm-rdma fault-rdma fio-rdma-3-maps8 killbrick-rdma nvdimm-unix calls-rdma
-	mount-rdma brickctl-rdma fence-rdma refuse-rdma-3 full-rdma tree-rdma-3-maps8 second-rdma verbs-rdma load-rdma libbrick-rdma refused-rdma
+	posix-rdma tree-rdma cached-rdma persist-rdma nvdimm-tcp killmount-rdma nvdimm-rdma fault-rdma fio-rdma-3-maps8 killbrick-rdma nvdimm-unix calls-rdma
+	mount-rdma brickctl-rdma fence-rdma refuse-rdma-3 full-rdma tree-rdma-3-maps8 second-rdma verbs-rdma ten-rdma load-rdma libbrick-rdma refused-rdma
 "
 
 skip() {
@@ -53,7 +53,7 @@ rm -rf "$results"
 mkdir -p "$results" || exit 1
 begin=$SECONDS
 # shellcheck disable=SC2086
-"$here/vm-run" --times --limit "${LANE_LIMIT:-1200}" --memory $memory --pmem 512M:devdax --pmem 512M:ext4 --rw "$results" \
+"$here/vm-run" --times --limit "${LANE_LIMIT:-1200}" --memory $memory --pmem 512M:devdax --pmem 5G:ext4 --rw "$results" \
 	--env SMALL=1 --env SRC="$SRC" --env BUILD="$BUILD" --env SCRATCH=/dev/shm --env JOBS="${JOBS:-2}" --env LIMIT="${LIMIT:-600}" \
 	--env ASAN_OPTIONS --env UBSAN_OPTIONS --env TSAN_OPTIONS --env KEEP= --env TRACE \
 	bash "$here/guest.sh" "$results" $names 2>&1
