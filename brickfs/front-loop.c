@@ -9,16 +9,17 @@
  * is not its own a size that it does not tell.
  *
  * A thread is started when the last idle one got a request, up to THREADS_MAX; they stay, as their memory does.
- * The end: the session says so (unmounted, an error, front_loop_stop()); threads that wait in read are cancelled
- * there, those at work finish, and all are joined.
+ * The end: the session says so (unmounted, an error, front_loop_stop()); threads that wait in read are called out of it by a
+ * signal, those at work finish, and all are joined.
  */
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #define FUSE_USE_VERSION FUSE_MAKE_VERSION(3, 12)
@@ -30,6 +31,9 @@
  * the answers come from memory.
  */
 #define THREADS_MAX 32
+/* Calls threads out of read; its action is to do nothing. Again after so long: one that comes just before the read is lost. */
+#define WAKE_SIGNAL SIGUSR2
+#define WAKE_NS 20000000
 
 /* Of the kernel's interface: struct fuse_in_header, and behind it struct fuse_write_in of a write. */
 struct header {
@@ -52,6 +56,7 @@ struct server {
 	struct front_loop *loop;
 	pthread_t thread;
 	uint8_t *memory;
+	atomic_bool reading;
 };
 
 struct front_loop {
@@ -62,7 +67,7 @@ struct front_loop {
 	pthread_mutex_t lock;	/* all below */
 	pthread_cond_t changed;
 	struct server *servers;
-	unsigned threads;
+	unsigned threads;	/* that run */
 	bool ended;
 	int error;
 };
@@ -102,19 +107,19 @@ static int get_memory(struct server *self)
 	return 0;
 }
 
-/* The size of a request; 0: there will be none; or an error. The one place where a thread may be cancelled. */
+/* The size of a request; 0: there will be none; or an error. */
 static ssize_t receive(struct server *self)
 {
-	int fd = fuse_session_fd(self->loop->session), error, state;
+	int fd = fuse_session_fd(self->loop->session), error;
 	ssize_t n;
 
 	for (;;) {
+		atomic_store(&self->reading, true);
 		if (fuse_session_exited(self->loop->session))
 			return 0;
-		pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, &state);
 		n = read(fd, self->memory + REQUEST_AT, REQUEST_SIZE);
 		error = errno;
-		pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
+		atomic_store(&self->reading, false);
 		if (n >= (ssize_t)sizeof(struct header))
 			return n;
 		if (n >= 0)
@@ -133,21 +138,10 @@ static void *serve(void *arg)
 {
 	struct server *self = arg;
 	struct front_loop *loop = self->loop;
-	int state;
-	ssize_t n;
+	ssize_t n = get_memory(self);
+	bool served = n == 0, last;
 
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
-	n = get_memory(self);
-	if (n < 0) {
-		atomic_fetch_sub(&loop->idle, 1);
-		pthread_mutex_lock(&loop->lock);
-		bool last = !--loop->threads;
-		pthread_mutex_unlock(&loop->lock);
-		if (last)
-			end(loop, (int)n);
-		return NULL;
-	}
-	while ((n = receive(self)) > 0) {
+	while (n >= 0 && (n = receive(self)) > 0) {
 		struct fuse_buf request = { .mem = self->memory + REQUEST_AT, .size = (size_t)n };
 		uint32_t opcode = ((struct header *)request.mem)->opcode;
 		/* They come in floods, and are done at once. */
@@ -159,7 +153,15 @@ static void *serve(void *arg)
 		if (!brief)
 			atomic_fetch_add(&loop->idle, 1);
 	}
-	end(loop, (int)n);
+	pthread_mutex_lock(&loop->lock);
+	last = !--loop->threads;
+	pthread_cond_broadcast(&loop->changed);
+	pthread_mutex_unlock(&loop->lock);
+	/* One that found no memory is missed only if there is no other. */
+	if (served || last)
+		end(loop, (int)n);
+	else
+		atomic_fetch_sub(&loop->idle, 1);
 	return NULL;
 }
 
@@ -203,20 +205,45 @@ int front_loop_new(struct front_loop **result, struct fuse_session *session, str
 	return 0;
 }
 
+static void nothing(int number)
+{
+}
+
+/* With the lock held, after the end: until no thread runs. */
+static void call_out(struct front_loop *loop)
+{
+	while (loop->threads) {
+		struct timespec until;
+
+		for (struct server *server = loop->servers; server; server = server->next)
+			if (atomic_load(&server->reading))
+				pthread_kill(server->thread, WAKE_SIGNAL);
+		clock_gettime(CLOCK_REALTIME, &until);
+		until.tv_nsec += WAKE_NS;
+		if (until.tv_nsec >= 1000000000) {
+			until.tv_nsec -= 1000000000;
+			until.tv_sec++;
+		}
+		pthread_cond_timedwait(&loop->changed, &loop->lock, &until);
+	}
+}
+
 int front_loop_run(struct front_loop *loop)
 {
+	struct sigaction action = { .sa_handler = nothing };
 	int error;
 
+	sigemptyset(&action.sa_mask);
+	sigaction(WAKE_SIGNAL, &action, NULL);
 	start(loop);
 	pthread_mutex_lock(&loop->lock);
 	while (!loop->ended)
 		pthread_cond_wait(&loop->changed, &loop->lock);
 	error = loop->error;
 	/* From here on no thread is added. */
-	pthread_mutex_unlock(&loop->lock);
 	fuse_session_exit(loop->session);
-	for (struct server *server = loop->servers; server; server = server->next)
-		pthread_cancel(server->thread);
+	call_out(loop);
+	pthread_mutex_unlock(&loop->lock);
 	while (loop->servers) {
 		struct server *server = loop->servers;
 

@@ -6,7 +6,7 @@
  * live through it); the child mounts the core, then FUSE, and asks the kernel once for the root, so that an answer has
  * really been seen; then it says so to the parent, whose exit status is mount(8)'s, and its messages go to syslog.
  *
- * Threads: the main one waits in libfuse's loop; one takes the signals, from the start; one
+ * Threads: the main one waits for those that serve (front-loop.c); one takes the signals, from the start; one
  * asks for the root and ends.
  */
 #include <errno.h>
