@@ -36,13 +36,13 @@ job() {
 		--output-format=terse "$@"
 }
 job random --size=${data}M --rw=randwrite --bs=64k --ioengine=psync --fsync=2000
-job direct --size=$((data / 4))M --rw=randwrite --bs=4k --direct=1 --ioengine=libaio --iodepth=8
+job direct --size=$((data / 16))M --rw=randwrite --bs=4k --direct=1 --ioengine=libaio --iodepth=8
 evictions=$(stat_of .memory.evictions)
 [ "$evictions" -gt $((data / 4)) ] || fail "only $evictions blocks were evicted: that was no test of memory that is too small"
 umount_fs
 mount_fs timeo=60
 job random --size=${data}M --rw=randwrite --bs=64k --ioengine=psync --verify_only=1
-job direct --size=$((data / 4))M --rw=randwrite --bs=4k --ioengine=psync --verify_only=1
+job direct --size=$((data / 16))M --rw=randwrite --bs=4k --ioengine=psync --verify_only=1
 
 # Killed under a mount, while it writes, several times.
 cat >"$T/writer.py" <<'END2'

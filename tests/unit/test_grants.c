@@ -194,6 +194,34 @@ START_TEST(recall)
 }
 END_TEST
 
+/* Who gives a block back because another session waits, and maps it again at once, does not get it before that one. */
+START_TEST(taken_back)
+{
+	struct client *a = open_client(&transport_tcp), *b = open_client(&transport_tcp);
+
+	for (int i = 0; i < 6; i++)
+		ck_assert_int_eq(map(a, at(i), WIRE_MAP_WRITE, NULL), 0);
+	for (int i = 0; i < 2; i++)
+		ck_assert_int_eq(map(b, at(10 + i), WIRE_MAP_WRITE, NULL), 0);
+	send_target(b, WIRE_MAP, at(12), WIRE_MAP_WRITE);
+	ck_assert_uint_eq(recalled(a), 1);
+	/* Both are there before the first is carried out; the block is in memory, so the second is quick. */
+	send_target(a, WIRE_UNMAP, at(0), WIRE_UNMAP_CLEAN);
+	send_target(a, WIRE_MAP, at(0), 0);
+	a->id--;
+	ck_assert_int_eq(unmapped(a), 0);
+	a->id++;
+	{
+		struct wire_handle h;
+
+		ck_assert_int_eq(mapped(a, &h), -ENOMEM);
+		ck_assert_int_eq(mapped(b, &h), 0);
+	}
+	shut_and_wait(a);
+	shut_and_wait(b);
+}
+END_TEST
+
 /* One who does not heed it keeps its blocks, and the other gets ENOMEM, for a whole batch after one wait; a later map may get it. */
 START_TEST(unheeded)
 {
@@ -362,6 +390,7 @@ int main(void)
 	tcase_add_test(patient, reserved);
 	tcase_add_test(patient, full);
 	tcase_add_test(patient, recall);
+	tcase_add_test(patient, taken_back);
 	tcase_add_test(patient, volatile_pool);
 	tcase_add_checked_fixture(hasty, setup_hasty, teardown);
 	tcase_add_test(hasty, unheeded);

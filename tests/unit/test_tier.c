@@ -363,6 +363,50 @@ START_TEST(failed)
 }
 END_TEST
 
+/*
+ * Fault mode in little memory: what is persisted reaches the pool byte for byte as ever; a block that has to leave is
+ * written back whole, and a lane's persist that comes after it does no harm.
+ */
+START_TEST(little_memory)
+{
+	struct tier_config config = { .mode = TIER_FAULT, .memory = 2 * SLOT };
+	struct tier_lane *lane;
+	uint32_t others[3];
+
+	stop();
+	ck_assert_int_eq(pool_load(&pool, scratch_pool), 0);
+	ck_assert_int_eq(tier_open_with(&tier, pool, &config), 0);
+	ck_assert_uint_eq(tier_limit(tier), 2);
+	ck_assert_int_eq(tier_lane_open(tier, true, &lane), 0);
+	pin(true);
+	put(lane, 100, 50, 1);
+	put(lane, 5000, 50, 2);
+	ck_assert_int_eq(tier_persist(lane, slot, 0, 120), 0);
+	ck_assert(all_bytes(in_pool(), 100, 0));
+	ck_assert(all_bytes(in_pool() + 100, 20, 1));
+	ck_assert(all_bytes(in_pool() + 120, SLOT - 120, 0));
+	tier_unpin(tier, slot, true, false);
+	for (unsigned i = 0; i < 3; i++) {
+		struct tier_place other;
+
+		ck_assert_int_eq(pool_take(pool, 10 + i, &others[i]), 0);
+		ck_assert_int_eq(tier_fresh(tier, others[i]), 0);
+		ck_assert_int_eq(tier_pin(tier, others[i], true, &other), 0);
+		ck_assert(all_bytes(other.address, SLOT, 0));
+		ck_assert_int_eq(pool_fill(other.address, 0x99, SLOT), 0);
+		tier_unpin(tier, others[i], true, false);
+	}
+	ck_assert(!tier_ready(tier, slot));
+	ck_assert(all_bytes(in_pool() + 100, 50, 1));
+	ck_assert(all_bytes(in_pool() + 5000, 50, 2));
+	ck_assert_int_eq(tier_persist(lane, slot, 0, SLOT), 0);
+	pin(false);
+	ck_assert(all_bytes((uint8_t *)place.address + 5000, 50, 2));
+	tier_unpin(tier, slot, false, false);
+	tier_lane_close(lane);
+}
+END_TEST
+
 static atomic_bool persister_stop;
 
 static void *persister(void *arg)
@@ -485,6 +529,7 @@ int main(void)
 	tcase_add_test(fault, dropped_writes);
 	tcase_add_test(fault, killed);
 	tcase_add_test(fault, failed);
+	tcase_add_test(fault, little_memory);
 	tcase_add_test(fault, persist_against_free);
 	suite_add_tcase(suite, fault);
 	tcase_add_loop_test(track, track_model, 0, 5);

@@ -134,6 +134,48 @@ START_TEST(other_layout)
 }
 END_TEST
 
+/*
+ * Killed in a free: before it is durable the block still has its bytes; after that, though the memory had not yet forgotten
+ * them, neither it nor another block in its slot sees them.
+ */
+START_TEST(in_a_free)
+{
+	uint32_t live = 0;
+
+	if (!fork()) {
+		open_tier(FRAMES);
+		put(slot[1], 1, 8, false);
+		(void)tier_drop(tier, slot[1]);
+		if (_i > 0 && pool_release(pool, slot[1]))
+			_exit(1);
+		if (_i > 1) {
+			/* The only slot that is free. */
+			if (pool_take(pool, 50, &slot[2]) || slot[2] != slot[1] || tier_fresh(tier, slot[2]))
+				_exit(1);
+		}
+		kill(getpid(), SIGKILL);
+	}
+	ck_assert_int_ge(wait(NULL), 0);
+	open_tier(FRAMES);
+	ck_assert_uint_eq(pool_loss_epoch(pool), loss);
+	for (uint32_t i = 0; i < SLOTS; i++)
+		live += pool_block(pool, i) == (_i == 2 ? 50 : 1);
+	if (_i == 0) {
+		ck_assert_uint_eq(live, 1);
+		expect_block(slot[1], 1, 8);
+	} else {
+		ck_assert_uint_eq(stat_of().used, 0);
+		ck_assert_uint_eq(live, _i == 2);
+		ck_assert_uint_eq(pool_free_slots(pool), _i == 1);
+	}
+	if (_i == 2) {
+		ck_assert(all_bytes(pin(slot[1], false), SLOT, 0));
+		tier_unpin(tier, slot[1], false, false);
+	}
+	close_tier();
+}
+END_TEST
+
 static int try_direct(void *arg)
 {
 	return try_tier(0);
@@ -481,6 +523,7 @@ int main(void)
 	tcase_add_checked_fixture(kill, setup, teardown);
 	tcase_add_test(kill, taken_up);
 	tcase_add_test(kill, other_layout);
+	tcase_add_loop_test(kill, in_a_free, 0, 3);
 	tcase_add_test(kill, direct_is_refused);
 	tcase_add_loop_test(kill, lost, 0, HARMS);
 	tcase_add_loop_test(kill, of_another_time, 0, 2);
