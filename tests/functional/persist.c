@@ -722,8 +722,9 @@ static void last_looks(void)
 		start();
 		if (open_side(0) || open_side(1) || look_at_list() || look_at_all())
 			die("the last look", 0);
-		look_outside();
-		for (unsigned k = 0; k < 3000 && i == 0; k++) {
+		if (i == 1)
+			look_outside();
+		for (unsigned k = 0; k < model.blocks * 100 && i == 0; k++) {
 			struct lane *l = &lane[k % LANES];
 
 			if (brick_in_flight(l->lane) == DEPTH && gather(l, true))

@@ -13,10 +13,10 @@ program=$BUILD/tests/functional/persist
 points=${PERSIST_POINTS:-${FULL:+6000}}
 seconds=${PERSIST_SECONDS:-${FULL:+1500}}
 if [ -n "${SMALL-}" ]; then
-	few=10 many=20
-	points=${points:-80} seconds=${seconds:-60}
+	few=6 many=20 teeth_of=write
+	points=${points:-80} seconds=${seconds:-40}
 else
-	few=24 many=40
+	few=24 many=40 teeth_of="write read"
 fi
 case $TRANSPORT in
 tcp) where=tcp://127.0.0.1:0 ;;
@@ -62,7 +62,7 @@ fi
 for mode in "${modes[@]}"; do
 	options=(--fault)
 	[ "$mode" = direct ] || options+=(--memory 32M)
-	for teeth in write read; do
+	for teeth in $teeth_of; do
 		if prove "$mode-teeth-$teeth" 100 "$few" "${options[@]}"; then
 			fail "with --teeth $teeth it does not notice lost bytes: $(tail -n 1 "$T/words")"
 		fi
