@@ -647,7 +647,7 @@ static void end_sides(bool by_a_kill)
 
 static void point(void)
 {
-	bool early = rnd(6) == 0, all = rnd(5) == 0;
+	bool early = rnd(6) == 0, all = rnd(5) == 0 || teeth;
 	pthread_t thread;
 
 	start();

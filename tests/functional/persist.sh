@@ -34,6 +34,8 @@ prove() {
 		[ -e "$pool" ] || must brickd --pool "$pool" --create 128M
 	fi
 	[ "$TRANSPORT" != rdma ] || set -- --public "$@"
+	# With --teeth it ends as soon as it is fooled.
+	[ -z "$teeth" ] || local points=100000 seconds=120
 	timeout -k 10 $((${seconds:-24} * share / 100 + 240)) "$program" --brickd "$BUILD/target/brickd" --pool "$pool" --listen "$where" \
 		--log "$T/log/$name" --blocks "$blocks" --points $((${points:-200} * share / 100)) --seconds $((${seconds:-24} * share / 100)) \
 		${PERSIST_SEED:+--seed "$PERSIST_SEED"} ${teeth:+--teeth "$teeth"} ${keeps:+--keeps} -- "$@" >"$T/words" 2>&1
