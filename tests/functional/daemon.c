@@ -97,7 +97,7 @@ static bool find_ready(struct daemon *daemon, int log, off_t offset)
 
 int daemon_start(struct daemon *daemon)
 {
-	const struct timespec pause = { .tv_nsec = 300000 };
+	const struct timespec pause = { .tv_nsec = 1000000 };
 	const char *const args[] = { "--listen", daemon->listen, NULL };
 	int log = open(daemon->log, O_RDONLY | O_CREAT | O_CLOEXEC, 0644);
 	time_t end = time(NULL) + READY_SECONDS;

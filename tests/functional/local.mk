@@ -43,13 +43,7 @@ FUNCTIONAL_RUNS = \
 	tests/functional/refuse-unix-3.run \
 	tests/functional/fence-tcp.run \
 	tests/functional/refused-tcp.run \
-	tests/functional/bench-tcp.run \
-	tests/functional/bench-unix.run \
-	tests/functional/persist-tcp.run \
-	tests/functional/persist-unix.run \
-	tests/functional/load-tcp.run \
-	tests/functional/ten-tcp.run \
-	tests/functional/ten-unix.run
+	tests/functional/load-tcp.run
 
 TESTS += $(FUNCTIONAL_RUNS)
 TEST_EXTENSIONS = .run
@@ -67,7 +61,7 @@ EXTRA_DIST += \
 	tests/functional/git.sh tests/functional/build.sh tests/functional/sqlite.sh tests/functional/fio.sh \
 	tests/functional/stress.sh tests/functional/killmount.sh tests/functional/killbrick.sh \
 	tests/functional/fault.sh tests/functional/full.sh tests/functional/hundred.sh tests/functional/second.sh \
-	tests/functional/refuse.sh tests/functional/fence.sh tests/functional/refused.sh tests/functional/bench.sh \
+	tests/functional/refuse.sh tests/functional/fence.sh tests/functional/refused.sh \
 	tests/functional/load.sh tests/functional/nvdimm.sh tests/functional/verbs.sh tests/functional/cached.sh
 
 # libbrick against a real brickd, the example of brick(3), and what the library exports.
@@ -76,16 +70,19 @@ tests_functional_libbrick_real_SOURCES = tests/functional/libbrick-real.c
 tests_functional_libbrick_real_LDADD = common/libbrick.la
 tests_functional_brick_example_SOURCES = tests/functional/brick-example.c
 tests_functional_brick_example_LDADD = common/libbrick.la
-# Persistence proven by killing.
-check_PROGRAMS += tests/functional/persist
-tests_functional_persist_SOURCES = tests/functional/persist.c tests/functional/persist-model.h tests/functional/persist-model.c \
-	tests/functional/daemon.h tests/functional/daemon.c
-tests_functional_persist_LDADD = common/libbrick.la
-# Ten sessions at once.
-check_PROGRAMS += tests/functional/ten
-tests_functional_ten_SOURCES = tests/functional/ten.c
-tests_functional_ten_LDADD = common/libbrick.la
-EXTRA_DIST += tests/functional/persist.sh tests/functional/ten.sh
 dist_check_SCRIPTS += tests/functional/libbrick-shape.sh
 TESTS += tests/functional/libbrick-shape.sh
 EXTRA_DIST += tests/functional/libbrick.sh
+
+# The benchmark of the transport, persistence proven by killing, ten sessions at once.
+FUNCTIONAL_RUNS += \
+	tests/functional/bench-tcp.run tests/functional/bench-unix.run \
+	tests/functional/persist-tcp.run tests/functional/persist-unix.run \
+	tests/functional/ten-tcp.run tests/functional/ten-unix.run
+EXTRA_DIST += tests/functional/bench.sh tests/functional/persist.sh tests/functional/ten.sh
+check_PROGRAMS += tests/functional/persist tests/functional/ten
+tests_functional_persist_SOURCES = tests/functional/persist.c tests/functional/persist-model.h tests/functional/persist-model.c \
+	tests/functional/daemon.h tests/functional/daemon.c
+tests_functional_persist_LDADD = common/libbrick.la
+tests_functional_ten_SOURCES = tests/functional/ten.c
+tests_functional_ten_LDADD = common/libbrick.la

@@ -13,15 +13,15 @@ program=$BUILD/tests/functional/persist
 points=${PERSIST_POINTS:-${FULL:+6000}}
 seconds=${PERSIST_SECONDS:-${FULL:+1500}}
 if [ -n "${SMALL-}" ]; then
-	few=10 many=20
-	points=${points:-80} seconds=${seconds:-60}
+	few=6 many=20 teeth_of=write
+	points=${points:-80} seconds=${seconds:-40}
 else
-	few=24 many=40
+	few=24 many=40 teeth_of="write read"
 fi
 case $TRANSPORT in
-tcp) listen=tcp://127.0.0.1:0 ;;
-unix) listen=unix:$T/persist.sock ;;
-rdma) listen=rdma://${RDMA_ADDRESS-10.77.0.1}:0 ;;
+tcp) where=tcp://127.0.0.1:0 ;;
+unix) where=unix:$T/persist.sock ;;
+rdma) where=rdma://${RDMA_ADDRESS-10.77.0.1}:0 ;;
 esac
 
 # prove NAME SHARE BLOCKS [brickd option...]: SHARE percent of points and time.
@@ -34,7 +34,9 @@ prove() {
 		[ -e "$pool" ] || must brickd --pool "$pool" --create 128M
 	fi
 	[ "$TRANSPORT" != rdma ] || set -- --public "$@"
-	timeout -k 10 $((${seconds:-24} * share / 100 + 240)) "$program" --brickd "$BUILD/target/brickd" --pool "$pool" --listen "$listen" \
+	# With --teeth it ends as soon as it is fooled.
+	[ -z "$teeth" ] || local points=100000 seconds=120
+	timeout -k 10 $((${seconds:-24} * share / 100 + 240)) "$program" --brickd "$BUILD/target/brickd" --pool "$pool" --listen "$where" \
 		--log "$T/log/$name" --blocks "$blocks" --points $((${points:-200} * share / 100)) --seconds $((${seconds:-24} * share / 100)) \
 		${PERSIST_SEED:+--seed "$PERSIST_SEED"} ${teeth:+--teeth "$teeth"} ${keeps:+--keeps} -- "$@" >"$T/words" 2>&1
 }
@@ -44,16 +46,16 @@ show() {
 }
 
 modes=(direct)
-teeth= keeps=
-prove direct-fault 40 $few --fault || fail "direct, with loss: $(tail -n 4 "$T/words")"
+teeth="" keeps=""
+prove direct-fault 40 "$few" --fault || fail "direct, with loss: $(tail -n 4 "$T/words")"
 show "direct, what is not persisted is lost"
-keeps=1 prove direct 15 $few || fail "direct: $(tail -n 4 "$T/words")"
+keeps=1 prove direct 15 "$few" || fail "direct: $(tail -n 4 "$T/words")"
 show "direct"
 if brickd --help | grep -q -e '--memory SIZE'; then
 	# More blocks than fit into memory.
-	prove cached-fault 30 $many --fault --memory 32M || fail "cached, with loss: $(tail -n 4 "$T/words")"
+	prove cached-fault 30 "$many" --fault --memory 32M || fail "cached, with loss: $(tail -n 4 "$T/words")"
 	show "cached, what is not persisted is lost"
-	keeps=1 prove cached 15 $many --memory 32M || fail "cached: $(tail -n 4 "$T/words")"
+	keeps=1 prove cached 15 "$many" --memory 32M || fail "cached: $(tail -n 4 "$T/words")"
 	show "cached"
 	modes+=(cached)
 fi
@@ -61,9 +63,9 @@ fi
 # The test can fail: it finds out when it is made to believe what no brick has promised.
 for mode in "${modes[@]}"; do
 	options=(--fault)
-	[ $mode = direct ] || options+=(--memory 32M)
-	for teeth in write read; do
-		if prove $mode-teeth-$teeth 100 $few "${options[@]}"; then
+	[ "$mode" = direct ] || options+=(--memory 32M)
+	for teeth in $teeth_of; do
+		if prove "$mode-teeth-$teeth" 100 "$few" "${options[@]}"; then
 			fail "with --teeth $teeth it does not notice lost bytes: $(tail -n 1 "$T/words")"
 		fi
 		grep -q 'the brick holds what it must not' "$T/words" || fail "with --teeth $teeth: $(tail -n 4 "$T/words")"

@@ -43,6 +43,7 @@ struct shared {
 	struct { _Atomic uint32_t posted, completed; } page[BLOCKS][SESSIONS][LANES];
 	_Atomic uint32_t stamps;
 	_Atomic unsigned long maps, again, busy, writes, reads, persists, privates, preempts, ended;
+	uint64_t free_before;			/* blocks */
 	pthread_barrier_t barrier;
 };
 
@@ -486,6 +487,18 @@ static bool quiet(struct brick_session *s, uint64_t free_before)
 	       stat.free == free_before;
 }
 
+static int prepare(const uint64_t *addrs)
+{
+	struct brick_session *s = open_parent();
+	struct brick_stat stat;
+
+	ok(brick_stat(brick_lane(s, 0), &stat) == 0);
+	ok(brick_alloc(brick_lane(s, 0), addrs, BLOCKS + CONTESTED, NULL) == 0);
+	shared->free_before = stat.free;
+	brick_close(s);
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	const struct timespec pause = { .tv_nsec = 50000000 };
@@ -493,9 +506,9 @@ int main(int argc, char **argv)
 	pid_t pid[SESSIONS];
 	pthread_barrierattr_t attr;
 	struct brick_session *s;
-	struct brick_stat stat;
 	uint64_t limit;
 	bool good = true;
+	int status;
 
 	if (argc != 3) {
 		fprintf(stderr, "usage: %s ENDPOINT SECONDS\n", argv[0]);
@@ -510,10 +523,12 @@ int main(int argc, char **argv)
 	pthread_barrier_init(&shared->barrier, &attr, SESSIONS);
 	for (unsigned i = 0; i < BLOCKS + CONTESTED; i++)
 		addrs[i] = address(i);
-	s = open_parent();
-	ok(brick_stat(brick_lane(s, 0), &stat) == 0);
-	ok(brick_alloc(brick_lane(s, 0), addrs, BLOCKS + CONTESTED, NULL) == 0);
-	brick_close(s);
+	/* An RDMA device that this process had opened would be of no use to its children. */
+	pid[0] = fork();
+	ok(pid[0] >= 0);
+	if (pid[0] == 0)
+		_exit(prepare(addrs));
+	ok(waitpid(pid[0], &status, 0) == pid[0] && status == 0);
 	for (unsigned i = 0; i < SESSIONS; i++) {
 		pid[i] = fork();
 		ok(pid[i] >= 0);
@@ -524,7 +539,6 @@ int main(int argc, char **argv)
 		}
 	}
 	for (unsigned i = 0; i < SESSIONS; i++) {
-		int status;
 		pid_t ended = wait(&status);
 
 		if (ended > 0 && status && good) {
@@ -540,7 +554,7 @@ int main(int argc, char **argv)
 	s = open_parent();
 	ok(brick_free(brick_lane(s, 0), addrs, BLOCKS + CONTESTED, NULL) == 0);
 	/* A session that lost everything ends when its process closes; the brick notices in its own time. */
-	for (limit = now_ns() + 30000000000ull; !quiet(s, stat.free);) {
+	for (limit = now_ns() + 30000000000ull; !quiet(s, shared->free_before);) {
 		ok(now_ns() < limit);
 		nanosleep(&pause, NULL);
 	}

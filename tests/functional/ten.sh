@@ -24,7 +24,7 @@ nothing_left() {
 run_ten() {
 	local what=$1
 	shift
-	start_brick b1 $size "$@"
+	start_brick b1 "$size" "$@"
 	"$program" "$(endpoint b1)" "${seconds:-4}" >"$T/words" 2>&1 || fail "$what: $(tail -n 12 "$T/words")"
 	say "$what: $(tail -n 1 "$T/words")"
 	nothing_left "$what"
