@@ -46,7 +46,7 @@ n = 0
 while not os.path.exists(stop):
     n += 1
     data = rnd.randbytes(rnd.choice((20, 3000, 5000, 60000, 700000)))
-    name = f"{top}/d{n % 7}/f{n % 90}"
+    name = f"{top}/d{n % 5}/f{n % 60}"
     os.makedirs(os.path.dirname(name), exist_ok=True)
     with open(name + ".new", "wb", buffering=0) as f:
         f.write(data)
