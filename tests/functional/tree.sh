@@ -27,11 +27,11 @@ elif [ -n "$SMALL" ]; then
 	python3 - "$tree/some" <<'END' || fail "cannot make a tree"
 import os, random, sys
 rnd = random.Random(2)
-for i in range(620):
+for i in range(660):
     directory = f"{sys.argv[1]}/{i % 31}/{i % 5}"
     os.makedirs(directory, exist_ok=True)
     with open(f"{directory}/file-{i}", "wb") as f:
-        f.write(rnd.randbytes(9000000 if i < 5 else int(rnd.paretovariate(0.7) * 200) % 60000))
+        f.write(rnd.randbytes(9000000 if i < 6 else int(rnd.paretovariate(0.7) * 200) % 60000))
 END
 else
 	start_bricks 1536
