@@ -20,6 +20,7 @@
 #include <getopt.h>
 #include <inttypes.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -71,6 +72,7 @@ static struct daemon brick;
 static struct model model;
 static struct side side[SESSIONS];
 static struct lane lane[LANES];
+static struct { struct model_block *block; unsigned unit, n; } recent;	/* the write that completed last */
 static uint64_t seed, seed_given;
 static bool keeps;
 static uint64_t loss_epoch;	/* before the last kill; 0: there was none yet */
@@ -79,6 +81,8 @@ static struct { unsigned long points, writes, persists, checked, maps, allocs, f
 
 static _Atomic bool killed;
 static uint64_t kill_after_us;
+static unsigned kill_after_steps;	/* that long, and then so many microseconds: a busy machine gets work done before it too */
+static sem_t kill_now;
 static pid_t victim;
 
 #define rnd(n) ((unsigned)(model_random(&seed) % (n)))
@@ -111,6 +115,8 @@ static void *killer(void *arg)
 {
 	const struct timespec t = { .tv_sec = (time_t)(kill_after_us / 1000000), .tv_nsec = (long)(kill_after_us % 1000000) * 1000 };
 
+	while (kill_after_steps && sem_wait(&kill_now))
+		;
 	nanosleep(&t, NULL);
 	atomic_store(&killed, true);
 	kill(victim, SIGKILL);
@@ -150,6 +156,11 @@ static void completed(struct lane *l, const struct brick_completion *done)
 	} else if (p->kind == WRITE && (keeps || (teeth == TEETH_WRITE && rnd(20) == 0))) {
 		for (unsigned i = 0; i < p->n; i++)
 			model_persisted(p->block, p->unit + i, 1, &p->write);
+	}
+	if (p->kind == WRITE) {
+		recent.block = p->block;
+		recent.unit = p->unit;
+		recent.n = p->n;
 	}
 	p->kind = IDLE;
 }
@@ -265,6 +276,12 @@ static int step_io(struct lane *l, bool write)
 	if (!b || !p)
 		return 0;
 	choose(&unit, &n);
+	/* What was just written is read too. */
+	if (!write && recent.block && held_by(l->side, recent.block)->mapped && rnd(2)) {
+		b = recent.block;
+		unit = recent.unit;
+		n = recent.n;
+	}
 	if (touched(b, unit, n, write ? l : NULL))
 		return 0;
 	*p = (struct pending){ .kind = write ? WRITE : READ, .block = b, .unit = unit, .n = n, .buffer = p->buffer, .range = p->range };
@@ -583,11 +600,13 @@ static int look_at_all(void)
 
 static int work(void)
 {
-	for (;;) {
+	for (unsigned step = 1;; step++) {
 		struct lane *l = &lane[rnd(LANES)];
 		unsigned what = rnd(1000);
 		int ret;
 
+		if (step == kill_after_steps)
+			sem_post(&kill_now);
 		if (brick_in_flight(l->lane) == DEPTH && gather(l, true))
 			return DIED;
 		if (what < 500)
@@ -652,8 +671,10 @@ static void point(void)
 
 	start();
 	victim = brick.pid;
-	/* From tens of microseconds to tens of milliseconds, each scale as often. */
-	kill_after_us = rnd(64u << rnd(11));
+	/* Each scale is as likely: up to 1024 steps and 8 ms; early, from the sessions' opening on, up to 64 ms. */
+	kill_after_steps = early ? 0 : 1 + rnd(1u << rnd(11));
+	kill_after_us = rnd(early ? 64u << rnd(11) : 64u << rnd(8));
+	sem_init(&kill_now, 0, 0);
 	if (early && pthread_create(&thread, NULL, killer, NULL))
 		die("thread", -errno);
 	if (open_side(0) == 0 && open_side(1) == 0 && look_at_list() == 0 && warm_up() == 0) {
@@ -664,6 +685,7 @@ static void point(void)
 			work();
 	}
 	pthread_join(thread, NULL);
+	sem_destroy(&kill_now);
 	end_sides(true);
 	daemon_reap(&brick);
 	model_died(&model);
