@@ -81,7 +81,8 @@ FUNCTIONAL_RUNS += \
 	tests/functional/ten-tcp.run tests/functional/ten-unix.run
 EXTRA_DIST += tests/functional/bench.sh tests/functional/persist.sh tests/functional/ten.sh
 check_PROGRAMS += tests/functional/persist tests/functional/ten
-tests_functional_persist_SOURCES = tests/functional/persist.c tests/functional/persist-model.h tests/functional/persist-model.c \
+tests_functional_persist_SOURCES = tests/functional/persist.c \
+	tests/functional/persist-work.h tests/functional/persist-work.c tests/functional/persist-model.h tests/functional/persist-model.c \
 	tests/functional/daemon.h tests/functional/daemon.c
 tests_functional_persist_LDADD = common/libbrick.la
 tests_functional_ten_SOURCES = tests/functional/ten.c
