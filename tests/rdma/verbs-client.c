@@ -551,7 +551,7 @@ static void die(void)
 	ok(other == -ECONNRESET || other == -ETIMEDOUT);
 	step = "rejoining";
 	n = brick_lane_rejoin(lane);
-	ok(n == -ECONNREFUSED || n == -ETIMEDOUT || n == -ESTALE);
+	ok(n == -ECONNREFUSED || n == -ECONNRESET || n == -ETIMEDOUT || n == -ESTALE);
 	brick_close(session);
 	puts("the brick died, and everything that was under way ended with an error");
 }
