@@ -153,7 +153,8 @@ if [ "$TRANSPORT" != unix ]; then
 	[ $? = 1 ] || fail "a lost session: status, $(cat "$T/words")"
 	exec 9>&-
 	brick_serve b2
-	for at in 0:31 4096:00 8192:00; do
+	# Over rdma the brick does not see which lane wrote: there a persist covers what others wrote in its range as well.
+	for at in 0:31 $([ "$TRANSPORT" = rdma ] || echo 4096:00) 8192:00; do
 		[ "$(ctl b2 --json read $A --offset "${at%:*}" --length 1 | jq -r .data)" = "${at#*:}" ] ||
 			fail "after the crash, at ${at%:*}: $(ctl b2 read $A --offset "${at%:*}" --length 1 --hex), not ${at#*:}"
 	done
