@@ -19,7 +19,7 @@ fail() {
 }
 clean() {
 	[[ -n ${pid-} ]] && kill -9 "$pid" 2>/dev/null
-	[[ ${SECOND-} ]] && { rdma link delete second; ip link delete second; } 2>/dev/null
+	[[ ${SECOND-} ]] && { timeout 5 rdma link delete second; timeout 5 ip link delete second; } 2>/dev/null
 	rm -rf "$dir"
 }
 trap clean EXIT
@@ -29,7 +29,7 @@ second=()
 if [[ ${SECOND-} ]]; then
 	{ ip link add second type dummy && ip addr add $RDMA_ADDRESS2/24 dev second && ip link set second up &&
 		rdma link add second type rxe netdev second; } || fail "no second device"
-	export RDMA_DOWN2='ip link set second down' RDMA_REMOVE2='rdma link delete second'
+	export RDMA_DOWN2='ip link set second down' RDMA_REMOVE2='rdma link delete second &'
 	second=(--listen "rdma://$RDMA_ADDRESS2:0")
 fi
 "$brickd" --pool "$pool" --listen "rdma://$address:0" "${second[@]}" --public --listen "unix:$dir/sock" \
