@@ -14,8 +14,6 @@ elif [ -n "$SMALL" ] && mountpoint -q /mnt/pmem1; then
 	store=4096 memory=64 data=128
 	brick_pool[b1]=/mnt/pmem1/cached-pool
 fi
-# Each mount may have a few blocks less than there are: one has to be left for others.
-[ -n "$MAPS" ] || MAPS=$((memory / 2 - 2))
 mkdir -p "$T/memory"
 mount -t tmpfs -o size=$((memory + 8))m,mode=700 tmpfs "$T/memory" || skip "cannot mount a tmpfs"
 start_bricks $store --memory ${memory}M --memory-dir "$T/memory"
@@ -99,7 +97,13 @@ stop_brick b1
 [ -z "$(ls "$T/memory")" ] || fail "an orderly end left $(ls "$T/memory")"
 brick_options[b1]=${MAPS:+--max-maps 64}
 brick_serve b1
-[ "$(stat_of .memory.blocks)" = 0 ] || fail "direct mode has memory"
+# Over rdma a plain file is served from memory all the same, of a size of the brick's own choice.
+if [ "$TRANSPORT" = rdma ]; then
+	grep -q 'cached in .* of memory; --memory SIZE says how much' "$T/log/brickd-b1" || fail "brickd does not say that it serves from memory"
+	[ "$(stat_of .memory.blocks)" != 0 ] || fail "a plain file over rdma without memory"
+else
+	[ "$(stat_of .memory.blocks)" = 0 ] || fail "direct mode has memory"
+fi
 [ "$(stat_of .loss_epoch)" = "$epoch" ] || fail "an orderly end raised the loss epoch"
 mount_fs
 job random --size=${data}M --rw=randwrite --bs=64k --ioengine=psync --verify_only=1
