@@ -6,6 +6,7 @@
  * The ping-pong moves as many bytes in each direction as the frames of
  * brick-protocol(7) do: 32 of a request, and the payload behind it or behind the
  * 16 of the reply; blocking send() and recv() of one piece of memory, nothing else.
+ * Like the block at one end and the buffer at the other, that piece wanders through 2 MiB on both sides.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -34,6 +35,7 @@ struct pingpong {
 	int fd;
 	pid_t child;
 	uint8_t *buffer;		/* REQUEST + BLOCK */
+	uint64_t asked, taken;
 };
 
 struct memory {
@@ -79,15 +81,19 @@ static int recv_all(int fd, void *bytes, size_t n)
 
 static void answer(int fd, uint8_t *buffer)
 {
+	uint8_t request[REQUEST];
 	struct ask ask;
 
-	for (;;) {
-		if (recv_all(fd, buffer, REQUEST))
+	for (uint64_t i = 0;; i++) {
+		uint8_t *at;
+
+		if (recv_all(fd, request, REQUEST))
 			return;
-		memcpy(&ask, buffer, sizeof(ask));
-		if (ask.write && recv_all(fd, buffer + REQUEST, ask.size))
+		memcpy(&ask, request, sizeof(ask));
+		at = buffer + bench_offset(i, ask.size);
+		if (ask.write && recv_all(fd, at, ask.size))
 			return;
-		if (send_all(fd, buffer, REPLY + (ask.write ? 0 : ask.size)))
+		if (send_all(fd, at, REPLY + (ask.write ? 0 : ask.size)))
 			return;
 	}
 }
@@ -95,14 +101,17 @@ static void answer(int fd, uint8_t *buffer)
 static int ask(struct pingpong *p, const struct load *load)
 {
 	const struct ask ask = { load->op != BENCH_READ, load->size };
+	uint8_t *at = p->buffer + bench_offset(p->asked++, load->size);
 
-	memcpy(p->buffer, &ask, sizeof(ask));
-	return send_all(p->fd, p->buffer, REQUEST + (ask.write ? ask.size : 0));
+	memcpy(at, &ask, sizeof(ask));
+	return send_all(p->fd, at, REQUEST + (ask.write ? ask.size : 0));
 }
 
 static int take(struct pingpong *p, const struct load *load)
 {
-	return recv_all(p->fd, p->buffer, REPLY + (load->op == BENCH_READ ? load->size : 0));
+	uint8_t *at = p->buffer + bench_offset(p->taken++, load->size);
+
+	return recv_all(p->fd, at, REPLY + (load->op == BENCH_READ ? load->size : 0));
 }
 
 static int pingpong_latency(struct subject *subject, const struct load *load, struct latency *latency)
@@ -197,7 +206,7 @@ void pingpong_close(struct subject *subject)
 /* The compiler must neither leave a copy out nor know how long it is. */
 static void copy(struct memory *m, const struct load *load, uint64_t i)
 {
-	uint32_t offset = (uint32_t)((i * load->size) & (BLOCK - 1));
+	uint32_t offset = bench_offset(i, load->size);
 
 	if (load->op == BENCH_READ)
 		memcpy(m->buffer + offset, m->block + offset, load->size);

@@ -41,6 +41,12 @@ struct subject {
 	int (*throughput)(struct subject *subject, const struct load *load, double *ns);
 };
 
+/* Where operation i is in the 2 MiB that all of them wander through, at both ends of every subject. */
+static inline uint32_t bench_offset(uint64_t i, uint32_t size)
+{
+	return (uint32_t)(i % (BRICK_BLOCK_SIZE / size)) * size;
+}
+
 /* measure.c */
 uint64_t bench_now(void);
 /* This process on CPU cpu - 1 alone; 0: anywhere. */

@@ -35,7 +35,7 @@ static struct initiator *of(struct subject *subject)
 /* Posts one operation; offsets go through the block. */
 static int post(struct initiator *in, const struct load *load, uint64_t i)
 {
-	uint32_t offset = (uint32_t)((i * load->size) & (BLOCK - 1));
+	uint32_t offset = bench_offset(i, load->size);
 
 	if (load->op == BENCH_READ)
 		return brick_post_read(in->lane, &in->handle, offset, in->buffer + offset, load->size, i);
@@ -65,7 +65,7 @@ static int write_and_persist(struct initiator *in, uint32_t offset, uint32_t siz
 
 static int one(struct initiator *in, const struct load *load, uint64_t i)
 {
-	uint32_t offset = (uint32_t)((i * load->size) & (BLOCK - 1));
+	uint32_t offset = bench_offset(i, load->size);
 
 	if (load->op == BENCH_READ)
 		return brick_read(in->lane, &in->handle, offset, in->buffer + offset, load->size);

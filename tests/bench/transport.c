@@ -10,12 +10,9 @@
 #include <errno.h>
 #include <getopt.h>
 #include <math.h>
-#include <sched.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "../functional/daemon.h"
@@ -34,7 +31,7 @@ struct options {
 	double seconds;
 	uint32_t sizes[LIST_MAX], depths[LIST_MAX];
 	int n_sizes, n_depths;
-	bool json, alone, sleepy;
+	bool json, alone;
 };
 
 static const char *const op_names[] = { "read", "write", "write+persist" };
@@ -58,7 +55,6 @@ static void usage(FILE *to)
 	      "  -S, --spin US          brick_options.spin_us (1000000: as perftest, which never sleeps)\n"
 	      "  -p, --place WHERE      both sides on CPUs of their own (apart), on one (same), or where the scheduler wants (free);\n"
 	      "                         apart with two CPUs or more; rdma and -e: free\n"
-	      "  -Z, --sleepy           rdma: CPUs may go to sleep; else an idle process keeps each awake, see README.md\n"
 	      "  -a, --alone            nothing beside it\n"
 	      "  -j, --json             instead of TSV\n",
 	      to);
@@ -89,12 +85,12 @@ static int parse(int argc, char **argv, struct options *o)
 		{ "option", 1, NULL, 'o' }, { "host", 1, NULL, 'H' }, { "directory", 1, NULL, 'd' },
 		{ "what", 1, NULL, 'w' }, { "sizes", 1, NULL, 's' }, { "depths", 1, NULL, 'q' },
 		{ "rounds", 1, NULL, 'r' }, { "samples", 1, NULL, 'n' }, { "seconds", 1, NULL, 'T' },
-		{ "spin", 1, NULL, 'S' }, { "place", 1, NULL, 'p' }, { "sleepy", 0, NULL, 'Z' }, { "alone", 0, NULL, 'a' }, { "json", 0, NULL, 'j' }, { "help", 0, NULL, 'h' }, { 0 },
+		{ "spin", 1, NULL, 'S' }, { "place", 1, NULL, 'p' }, { "alone", 0, NULL, 'a' }, { "json", 0, NULL, 'j' }, { "help", 0, NULL, 'h' }, { 0 },
 	};
 	size_t words = 0;
 	int c;
 
-	while ((c = getopt_long(argc, argv, "t:e:b:o:H:d:w:s:q:r:n:T:S:p:Zajh", names, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, "t:e:b:o:H:d:w:s:q:r:n:T:S:p:ajh", names, NULL)) != -1) {
 		switch (c) {
 		case 't': o->transport = optarg; break;
 		case 'e': o->endpoint = optarg; break;
@@ -113,7 +109,6 @@ static int parse(int argc, char **argv, struct options *o)
 		case 'T': o->seconds = atof(optarg); break;
 		case 'S': o->spin_us = (unsigned)atoi(optarg); break;
 		case 'p': o->place = optarg; break;
-		case 'Z': o->sleepy = true; break;
 		case 'a': o->alone = true; break;
 		case 'j': o->json = true; break;
 		case 'h': usage(stdout); exit(0);
@@ -380,26 +375,6 @@ static int with_daemon(struct options *o, struct subject *b)
 	return ret;
 }
 
-/*
- * A process on each CPU that runs when nobody else wants to.  The server of perftest spins, brickd sleeps: where the
- * responder is software (Soft-RoCE) it would have to wake its CPU for one of them and not for the other.
- */
-static void keep_awake(void)
-{
-	const struct sched_param idle = { 0 };
-
-	for (long cpu = 1; cpu <= sysconf(_SC_NPROCESSORS_ONLN); cpu++) {
-		if (fork() != 0)
-			continue;
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		bench_pin((int)cpu);
-		if (sched_setscheduler(0, SCHED_IDLE, &idle))
-			_exit(1);
-		for (;;)
-			__asm__ volatile("");
-	}
-}
-
 int main(int argc, char **argv)
 {
 	struct options o = {
@@ -417,8 +392,6 @@ int main(int argc, char **argv)
 		o.brickd = find_brickd();
 	if (open_baseline(&o, &b))
 		return 1;
-	if (strcmp(o.transport, "rdma") == 0 && !o.sleepy)
-		keep_awake();
 	bench_pin(o.cpu);
 	ret = o.endpoint ? measure(&o, o.endpoint, b) : with_daemon(&o, b);
 	close_baseline(&o, b);
