@@ -99,7 +99,7 @@ static bool stream_notice_room(struct conn *conn)
 static int send_at_once(struct conn *conn, const void *message, size_t n)
 {
 	/* a socket that is full loses the notice, and if it took a part of it, the lane */
-	return stream_send_now(conn_stream(conn), message, n) ? -ECONNRESET : 0;
+	return stream_send_now(conn_stream(conn), message, n);
 }
 
 static void shut(struct conn *conn, int how)
