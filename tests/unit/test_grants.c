@@ -273,6 +273,26 @@ START_TEST(waiting_is_bounded)
 }
 END_TEST
 
+/* What a local session has mapped for writing when the brick ends stays in its memory; what others have does not. */
+START_TEST(ends_with_local)
+{
+	struct client *local = open_client(&transport_local), *tcp = open_client(&transport_tcp);
+	struct tier_stat stat;
+
+	ck_assert_int_eq(map(local, at(0), WIRE_MAP_WRITE, NULL), 0);
+	ck_assert_int_eq(map(local, at(1), 0, NULL), 0);
+	ck_assert_int_eq(map(local, at(2), WIRE_MAP_WRITE, NULL), 0);
+	ck_assert_int_eq(unmap(local, at(2)), 0);
+	ck_assert_int_eq(map(tcp, at(3), WIRE_MAP_WRITE, NULL), 0);
+	server_stop(server);
+	tier_stat(tier, &stat);
+	ck_assert_uint_eq(stat.pinned, 1);
+	ck_assert_uint_eq(server->maps_n, 0);
+	shut(local);
+	shut(tcp);
+}
+END_TEST
+
 #define THREADS 4
 #define STEPS	150
 #define KEEP	6 /* more than an equal share */
@@ -396,6 +416,7 @@ int main(void)
 	tcase_add_test(hasty, unheeded);
 	tcase_add_test(hasty, waiting_is_bounded);
 	tcase_add_test(hasty, sharing);
+	tcase_add_test(hasty, ends_with_local);
 	tcase_set_timeout(patient, 240);
 	tcase_set_timeout(hasty, 240);
 	suite_add_tcase(suite, patient);

@@ -93,6 +93,37 @@ START_TEST(taken_up)
 }
 END_TEST
 
+/*
+ * What a local process has mapped for writing when brickd ends in order, it may write to for as long as it does not look:
+ * the memory file stays for the next start, which has those bytes too, and nothing of the other blocks.
+ */
+START_TEST(written_after_the_end)
+{
+	struct tier_place place;
+	uint8_t *late;
+
+	open_tier(FRAMES);
+	for (uint32_t i = 1; i < SLOTS; i++)
+		put(slot[i], i, 1, false);
+	ck_assert_int_eq(tier_pin(tier, slot[0], true, &place), 0);
+	fill_block(place.address, 0, 1);
+	late = mmap(NULL, tier_fd_size(tier), PROT_READ | PROT_WRITE, MAP_SHARED, tier_fd(tier), 0);
+	ck_assert_ptr_ne(late, MAP_FAILED);
+	close_tier();
+	fill_block(late + place.fd_offset, 0, 2);
+	ck_assert_int_eq(access(memory_path, F_OK), 0);
+	/* Nobody may overlook them. */
+	ck_assert_int_eq(try_tier(0), -EEXIST);
+	open_tier(FRAMES);
+	ck_assert_uint_eq(pool_loss_epoch(pool), loss);
+	ck_assert_uint_eq(stat_of().dirty, 1);
+	for (uint32_t i = 0; i < SLOTS; i++)
+		expect_block(slot[i], i, i ? 1 : 2);
+	close_tier();
+	ck_assert_int_ne(access(memory_path, F_OK), 0);
+}
+END_TEST
+
 /* With another size of memory, larger and smaller, and in another folder, nothing is lost either. */
 START_TEST(other_layout)
 {
@@ -522,6 +553,7 @@ int main(void)
 
 	tcase_add_checked_fixture(kill, setup, teardown);
 	tcase_add_test(kill, taken_up);
+	tcase_add_test(kill, written_after_the_end);
 	tcase_add_test(kill, other_layout);
 	tcase_add_loop_test(kill, in_a_free, 0, 3);
 	tcase_add_test(kill, direct_is_refused);
