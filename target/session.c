@@ -265,8 +265,7 @@ int session_hello(struct lane *lane, const struct wire_hello *hello, struct wire
 		report_info("session %llu begins: %s, pid %llu, from %s", (unsigned long long)session->number,
 			    session->name, (unsigned long long)session->pid, lane->peer.text);
 	}
-	flush = session->flush;
-	flush &= session->flush; /* what the first HELLO was granted stays */
+	flush = session->flush; /* what the first HELLO was granted stays */
 	reply->session = session->number;
 	reply->maps = session->maps_granted;
 	reply->lanes = session->lanes_granted;
