@@ -329,6 +329,35 @@ START_TEST(of_another_time)
 }
 END_TEST
 
+/* What stands where the pool says its memory file was, and is none of its, is neither used nor touched nor removed. */
+START_TEST(not_a_memory_file)
+{
+	static const char words[] = "somebody's letters";
+	char found[sizeof(words)] = "", other[300];
+	struct tier_config config = { .mode = TIER_MEMORY, .memory = FRAMES * SLOT, .folder = other };
+	struct stat st;
+	int fd;
+
+	killed_with(FRAMES, 1);
+	ck_assert_int_eq(unlink(memory_path), 0);
+	fd = open(memory_path, O_CREAT | O_RDWR, 0600);
+	ck_assert_int_eq(pwrite(fd, words, sizeof(words), 0), sizeof(words));
+	ck_assert_int_eq(ftruncate(fd, 64 * SLOT), 0);
+	snprintf(other, sizeof(other), "%s/other", scratch);
+	ck_assert_int_eq(mkdir(other, 0700), 0);
+	ck_assert_int_eq(pool_load(&pool, scratch_pool), 0);
+	ck_assert_int_eq(tier_open_with(&tier, pool, &config), 0);
+	ck_assert_uint_eq(pool_loss_epoch(pool), loss + 1);
+	close_tier();
+	ck_assert_int_eq(pread(fd, found, sizeof(found), 0), sizeof(found));
+	ck_assert_str_eq(found, words);
+	ck_assert_int_eq(fstat(fd, &st), 0);
+	ck_assert_uint_eq(st.st_nlink, 1);
+	ck_assert_int_lt(st.st_blocks, 64);
+	close(fd);
+}
+END_TEST
+
 /* Two brickds cannot share a file; a folder that is not memory, and one without room, are refused. */
 START_TEST(refused)
 {
@@ -559,6 +588,7 @@ int main(void)
 	tcase_add_test(kill, direct_is_refused);
 	tcase_add_loop_test(kill, lost, 0, HARMS);
 	tcase_add_loop_test(kill, of_another_time, 0, 2);
+	tcase_add_test(kill, not_a_memory_file);
 	tcase_add_test(kill, refused);
 	tcase_add_test(kill, killed_anywhere);
 	tcase_set_timeout(kill, 240);
