@@ -10,8 +10,8 @@
  * lanes, so that what was acknowledged when is exactly known; the brick serves each in its own.
  *
  * --keeps: a brickd that does not lose what was complete either (its memory or its pool's is
- * taken up again): every write that completed must be there, and the loss epoch stays; without it,
- * the loss epoch must change with every kill.
+ * taken up again): every write that completed must be there, and the loss epoch stays, also after an end
+ * in order; without it, the loss epoch must change with every kill.
  *
  * --teeth write|read makes the model believe something that no brick promised; with a
  * brickd --fault the run must fail then.
@@ -80,6 +80,7 @@ static struct { unsigned long points, writes, persists, checked, maps, allocs, f
 static _Atomic bool killed;
 static uint64_t kill_after_us;
 static pid_t victim;
+static int deadly;
 
 #define rnd(n) ((unsigned)(model_random(&seed) % (n)))
 
@@ -102,7 +103,8 @@ static void die(const char *what, int error)
 static int death(const char *what, int error)
 {
 	if (!atomic_load(&killed) ||
-	    (error != -ECONNRESET && error != -ECONNREFUSED && error != -ENOENT && error != -ETIMEDOUT && error != -ESTALE && error != -EPIPE))
+	    (error != -ECONNRESET && error != -ECONNREFUSED && error != -ENOENT && error != -ETIMEDOUT && error != -ESTALE &&
+	     error != -EPIPE && error != -ESHUTDOWN))
 		die(what, error);
 	return DIED;
 }
@@ -113,7 +115,7 @@ static void *killer(void *arg)
 
 	nanosleep(&t, NULL);
 	atomic_store(&killed, true);
-	kill(victim, SIGKILL);
+	kill(victim, deadly);
 	return NULL;
 }
 
@@ -652,6 +654,7 @@ static void point(void)
 
 	start();
 	victim = brick.pid;
+	deadly = keeps && rnd(4) == 0 ? SIGTERM : SIGKILL;
 	/* From tens of microseconds to tens of milliseconds, each scale as often. */
 	kill_after_us = rnd(64u << rnd(11));
 	if (early && pthread_create(&thread, NULL, killer, NULL))
@@ -664,8 +667,12 @@ static void point(void)
 			work();
 	}
 	pthread_join(thread, NULL);
-	end_sides(true);
 	daemon_reap(&brick);
+	/* Over local a lane that does not look completes its writes without a brick. */
+	for (unsigned k = 0; k < LANES * DEPTH; k++)
+		if (lane[k % LANES].lane)
+			(void)step_io(&lane[k % LANES], true);
+	end_sides(true);
 	model_died(&model);
 	count.points++;
 }
