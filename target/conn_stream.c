@@ -40,7 +40,7 @@ static int stream_preamble(struct conn *conn, uint8_t *preamble)
 	return 0;
 }
 
-static int stream_accept(struct conn *conn, const uint8_t *reply, uint32_t depth_max)
+static int stream_accept(struct conn *conn, const uint8_t *reply, uint32_t depth_max, uint32_t depth)
 {
 	struct iovec iov = {.iov_base = (void *)reply, .iov_len = WIRE_PREAMBLE_REPLY_SIZE};
 	size_t sent;

@@ -239,9 +239,7 @@ static int begin(struct lane *lane)
 
 	if (!ret) {
 		wire_put_preamble_reply(message, &reply);
-		sent_ret = ops->accept(lane->conn, message, lane->server->config.max_depth);
-		if (!sent_ret && depth)
-			sent_ret = ops->depth(lane->conn, depth);
+		sent_ret = ops->accept(lane->conn, message, lane->server->config.max_depth, depth);
 	} else if (ret != 1 && ret != -ETIMEDOUT && ret != -ECONNRESET) {
 		reply.status = wire_status(ret);
 		wire_put_preamble_reply(message, &reply);

@@ -59,7 +59,7 @@ START_TEST(handshake)
 	ck_assert_int_eq(conn->ops->preamble(conn, bytes), 0);
 	ck_assert_int_eq(wire_get_preamble(bytes, WIRE_PREAMBLE_SIZE, &got), 0);
 	wire_put_preamble_reply(bytes, &reply);
-	ck_assert_int_eq(conn->ops->accept(conn, bytes, 8), 0);
+	ck_assert_int_eq(conn->ops->accept(conn, bytes, 8, 0), 0);
 	ck_assert_int_eq(recv(peer, back, sizeof(back), MSG_WAITALL), sizeof(back));
 	ck_assert_mem_eq(back, bytes, sizeof(back));
 	conn->ops->refuse(conn, bytes);
