@@ -36,8 +36,11 @@ struct conn_ops {
 	void (*start)(struct conn *conn, const _Atomic bool *stop);
 	/* The preamble, WIRE_PREAMBLE_SIZE bytes.  0; 1 when the peer closed before a word; -ECONNRESET, -ETIMEDOUT, -EPROTO. */
 	int (*preamble)(struct conn *conn, uint8_t *preamble);
-	/* Sends the reply and lets the messages begin.  depth_max: the most requests in flight that may ever be granted. */
-	int (*accept)(struct conn *conn, const uint8_t *reply, uint32_t depth_max);
+	/*
+	 * Sends the reply and lets the messages begin.  depth_max: the most requests in flight that may ever be granted; depth:
+	 * so many are already, and may come at once (a lane that joins); 0: HELLO comes first.
+	 */
+	int (*accept)(struct conn *conn, const uint8_t *reply, uint32_t depth_max, uint32_t depth);
 	/* Sends a reply that refuses, without waiting; what follows is close. */
 	void (*refuse)(struct conn *conn, const uint8_t *reply);
 	/*
@@ -46,7 +49,7 @@ struct conn_ops {
 	 */
 	int (*domain_new)(struct conn *conn, struct verbs_domain **domain);
 	int (*domain_join)(struct conn *conn, struct verbs_domain *domain);
-	/* So many requests may be in flight from now on.  Before HELLO is answered, and on a lane that joins. */
+	/* So many requests may be in flight from now on.  Before HELLO is answered. */
 	int (*depth)(struct conn *conn, uint32_t depth);
 	/* Until when the peer must have said hello; 0: it has. Monotonic. */
 	void (*deadline)(struct conn *conn, uint64_t ns);

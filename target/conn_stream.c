@@ -40,7 +40,7 @@ static int stream_preamble(struct conn *conn, uint8_t *preamble)
 	return 0;
 }
 
-static int stream_accept(struct conn *conn, const uint8_t *reply, uint32_t depth_max)
+static int stream_accept(struct conn *conn, const uint8_t *reply, uint32_t depth_max, uint32_t depth)
 {
 	struct iovec iov = {.iov_base = (void *)reply, .iov_len = WIRE_PREAMBLE_REPLY_SIZE};
 	size_t sent;
@@ -99,7 +99,7 @@ static bool stream_notice_room(struct conn *conn)
 static int send_at_once(struct conn *conn, const void *message, size_t n)
 {
 	/* a socket that is full loses the notice, and if it took a part of it, the lane */
-	return stream_send_now(conn_stream(conn), message, n) ? -ECONNRESET : 0;
+	return stream_send_now(conn_stream(conn), message, n);
 }
 
 static void shut(struct conn *conn, int how)

@@ -176,8 +176,12 @@ int grants_wait(struct session *session, uint64_t *until_ns)
 
 	if (!*until_ns)
 		*until_ns = now + server->config.recall_ms * 1000000ull;
-	/* half of the workers are left for those who unmap, persist and free */
-	if (now >= *until_ns || server->waiting >= server->config.workers / 2)
+	/*
+	 * Half of the workers are left for those who unmap, persist and free; and of the other half, a half for those who have
+	 * less than their share, or a session that has much could keep them from asking for it by waiting itself.
+	 */
+	if (now >= *until_ns || server->waiting >= server->config.workers / 2 ||
+	    (!poor && server->waiting - server->waiting_poor >= server->config.workers / 4))
 		return -ENOMEM;
 	server->waiting++;
 	server->waiting_poor += poor;

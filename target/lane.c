@@ -21,6 +21,22 @@
 #define LANE_STACK	(512u << 10)
 #define LANE_LINGER_MS	1000
 
+/*
+ * Nothing more can be sent, and so the lane ends; lane.lock is not held.  Where memory cannot be taken back (local) it must not
+ * end before its peer: that one is told, and what it asks is not answered any more.
+ */
+static void cut_off(struct lane *lane)
+{
+	if (lane->transport->revocable) {
+		lane_shutdown(lane);
+		return;
+	}
+	pthread_mutex_lock(&lane->lock);
+	if (lane->conn)
+		lane->conn->ops->shutdown(lane->conn, SHUT_WR);
+	pthread_mutex_unlock(&lane->lock);
+}
+
 /* Sends with lane.sending held; lane.lock is not. */
 static int send_owned(struct lane *lane, struct iovec *iov, int count, int fd, size_t *sent)
 {
@@ -35,7 +51,7 @@ static int send_owned(struct lane *lane, struct iovec *iov, int count, int fd, s
 		if (ret == -ETIMEDOUT && server_may_complain(lane->server))
 			report_warning("%s: takes no replies; closing lane %u of session %llu", lane->peer.text,
 				       lane->number, (unsigned long long)lane->session->number);
-		lane_shutdown(lane);
+		cut_off(lane);
 	}
 	return ret;
 }
@@ -102,6 +118,7 @@ void lane_notice(struct lane *lane, uint32_t kind, uint64_t arg)
 	uint8_t message[WIRE_MSG_MAX];
 	struct wire_notice notice = {.kind = kind, .arg = arg};
 	size_t length = wire_put_notice(message, &notice);
+	bool broken = false;
 
 	pthread_mutex_lock(&lane->lock);
 	if (!lane->conn || lane->broken || !lane->conn->ops->notice_room(lane->conn)) {
@@ -109,8 +126,7 @@ void lane_notice(struct lane *lane, uint32_t kind, uint64_t arg)
 	} else if (!lane->sending && !lane->closing) {
 		int ret = lane->conn->ops->send_now(lane->conn, message, length);
 
-		if (ret && ret != -EAGAIN)
-			lane->broken = true;
+		broken = lane->broken = ret && ret != -EAGAIN;
 	} else if (lane->sending) {
 		struct request *request = calloc(1, sizeof(*request));
 
@@ -124,6 +140,9 @@ void lane_notice(struct lane *lane, uint32_t kind, uint64_t arg)
 		}
 	}
 	pthread_mutex_unlock(&lane->lock);
+	/* Nobody else would notice before the peer says something, and it may be waiting for a reply. */
+	if (broken)
+		cut_off(lane);
 }
 
 void lane_shutdown(struct lane *lane)
@@ -220,9 +239,7 @@ static int begin(struct lane *lane)
 
 	if (!ret) {
 		wire_put_preamble_reply(message, &reply);
-		sent_ret = ops->accept(lane->conn, message, lane->server->config.max_depth);
-		if (!sent_ret && depth)
-			sent_ret = ops->depth(lane->conn, depth);
+		sent_ret = ops->accept(lane->conn, message, lane->server->config.max_depth, depth);
 	} else if (ret != 1 && ret != -ETIMEDOUT && ret != -ECONNRESET) {
 		reply.status = wire_status(ret);
 		wire_put_preamble_reply(message, &reply);

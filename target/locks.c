@@ -559,6 +559,15 @@ out:
 	return ret;
 }
 
+/*
+ * A local peer that is cut off by the brick's end has the memory still, and its stores complete until it looks at the
+ * connection.  So what it had pinned for writing stays so: the memory file is kept then, for the next start.
+ */
+static bool keeps_writing(const struct session *session, const struct map *map)
+{
+	return !session->transport->revocable && atomic_load(&session->server->stopping) && writes(map->flags);
+}
+
 void locks_release_all(struct session *session)
 {
 	struct server *server = session->server;
@@ -579,7 +588,8 @@ void locks_release_all(struct session *session)
 			regions[n++] = map->region;
 		else if (map->region && !verbs_deregister(session->domain, map->region))
 			atomic_fetch_sub(&server->regions_n, 1);
-		tier_unpin(server->tier, map->slot, writes(map->flags), false);
+		if (!keeps_writing(session, map))
+			tier_unpin(server->tier, map->slot, writes(map->flags), false);
 		pthread_mutex_lock(&server->lock);
 		map_delete(server, map);
 	}

@@ -216,7 +216,9 @@ int stream_send_now(struct stream *stream, const void *bytes, size_t n)
 {
 	ssize_t sent = send(stream->fd, bytes, n, MSG_NOSIGNAL | MSG_DONTWAIT);
 
-	return sent == (ssize_t)n ? 0 : -EAGAIN;
+	if (sent == (ssize_t)n)
+		return 0;
+	return sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR) ? -EAGAIN : -ECONNRESET;
 }
 
 void stream_shutdown(struct stream *stream, int how)

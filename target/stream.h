@@ -58,7 +58,7 @@ int stream_discard(struct stream *stream, size_t n);
 /* Sends all of it.  fd >= 0 is passed along with the first byte (Unix sockets).
  * -EFAULT: the memory failed; *sent says how much went out. */
 int stream_send(struct stream *stream, struct iovec *iov, int count, int fd, size_t *sent);
-/* Sends if the socket takes it at once, else -EAGAIN and the stream may be broken. */
+/* Sends if the socket takes it at once.  -EAGAIN: nothing was sent; -ECONNRESET: a part, or nothing will be any more. */
 int stream_send_now(struct stream *stream, const void *bytes, size_t n);
 
 void stream_shutdown(struct stream *stream, int how); /* SHUT_RD, SHUT_WR, SHUT_RDWR */

@@ -294,22 +294,27 @@ int memory_create(struct memory *memory, const char *folder, const uint8_t uuid[
 }
 
 /* What cannot be in a header that we wrote, or NULL. */
-static const char *header_fault(const struct memory *memory, const uint8_t uuid[16])
+static const char *header_fault(const struct memory *memory)
 {
 	const struct memory_header *header = memory->header;
 
-	if (memcmp(header->magic, magic, sizeof(magic)) != 0)
-		return "it is not a memory file";
 	if (header->checksum != header_sum(header))
 		return "damaged: bad checksum of its header";
 	if (header->version != VERSION)
 		return "it is of another version";
-	if (memcmp(header->uuid, uuid, sizeof(header->uuid)) != 0)
-		return "it is another pool's";
 	if (!header->frames ||
 	    memory->size != data_offset(header->frames) + (uint64_t)header->frames * POOL_SLOT_SIZE)
 		return "damaged: its size is not what its header says";
 	return NULL;
+}
+
+/* The path stands in the pool's header, and what is there now may be anything: it is not touched before this was asked. */
+static bool is_foreign(const struct memory *memory, const uint8_t uuid[16])
+{
+	struct memory_header header;
+
+	return pread(memory->fd, &header, sizeof(header), 0) != sizeof(header) ||
+	       memcmp(header.magic, magic, sizeof(magic)) != 0 || memcmp(header.uuid, uuid, sizeof(header.uuid)) != 0;
 }
 
 int memory_open(struct memory *memory, const char *path, const uint8_t uuid[16])
@@ -321,6 +326,11 @@ int memory_open(struct memory *memory, const char *path, const uint8_t uuid[16])
 	rc = open_file(memory, path, 0);
 	if (rc)
 		goto fail;
+	if (is_foreign(memory, uuid)) {
+		report_warning("%s: is no memory file of this pool, and is left alone", path);
+		memory_close(memory);
+		return 1;
+	}
 	if (memory->size < TABLE_OFFSET) {
 		fault = "it is too short";
 		goto unfit;
@@ -336,7 +346,7 @@ int memory_open(struct memory *memory, const char *path, const uint8_t uuid[16])
 		report_error("%s: cannot be mapped: %s", path, strerror(-rc));
 		goto fail;
 	}
-	fault = header_fault(memory, uuid);
+	fault = header_fault(memory);
 	if (fault)
 		goto unfit;
 	(void)madvise(memory->base, memory->size, MADV_HUGEPAGE); /* only better */

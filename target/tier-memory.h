@@ -56,7 +56,10 @@ int memory_anonymous(struct memory *memory, const uint8_t uuid[16], uint32_t fra
  * folder is not memory), -ENOSPC, -EBUSY, -EPERM (somebody else's file).
  */
 int memory_create(struct memory *memory, const char *folder, const uint8_t uuid[16], uint32_t frames, uint64_t name);
-/* Opens and checks what is there.  -ENOENT, not said: nothing.  1: it is no use (foreign, damaged, of another version; said).  -EBUSY, -EPERM, ... */
+/*
+ * Opens and checks what is there.  -ENOENT, not said: nothing.  1: it is no use (damaged, of another version; said), or, with
+ * memory closed again, not a memory file of this pool.  -EBUSY, -EPERM, ...
+ */
 int memory_open(struct memory *memory, const char *path, const uint8_t uuid[16]);
 void memory_close(struct memory *memory);
 /* Closes, and removes the file. */

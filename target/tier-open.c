@@ -270,11 +270,15 @@ void tier_leave_memory(struct tier *tier, bool settled)
 		memory_close(&tier->memory);
 		return;
 	}
-	if (settled && !pool_leave_memory(tier->pool)) {
+	if (settled && !tier->dirty_n && !pool_leave_memory(tier->pool)) {
 		memory_remove(&tier->memory);
 		return;
 	}
-	if (tier->dirty_n)
+	if (settled && tier->dirty_n)
+		report_notice("%s: stays, with %u blocks that local processes had mapped for writing when the brick ended: they may "
+			      "write on until they notice; the next start with --memory takes it up",
+			      tier->memory.path, tier->dirty_n);
+	else if (tier->dirty_n)
 		report_error("%s: keeps %u blocks that could not be written back; start with --memory again when the pool's device works",
 			     tier->memory.path, tier->dirty_n);
 	memory_close(&tier->memory);

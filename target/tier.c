@@ -70,7 +70,7 @@ void tier_close(struct tier *tier)
 	if (!tier)
 		return;
 	for (uint32_t slot = 0; slot < tier->count && settled; slot++) {
-		/* Writers are gone by now; one that is not did not end CLEAN. */
+		/* Of the writers only local processes are left, which write as they like; what is there now is settled. */
 		if (tier->slots[slot].writers)
 			tier->slots[slot].wild++;
 		/* After a failure the pool has said so, and will not record a clean end. */
@@ -170,7 +170,7 @@ bool tier_unsettled(struct tier *tier, uint32_t slot)
 	bool unsettled;
 
 	pthread_mutex_lock(&tier->lock);
-	unsettled = s->wild != s->settled && !s->writers;
+	unsettled = s->wild != s->settled;
 	pthread_mutex_unlock(&tier->lock);
 	return unsettled;
 }

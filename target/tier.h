@@ -53,7 +53,10 @@ struct tier_place {
 int tier_open_with(struct tier **tier, struct pool *pool, const struct tier_config *config);
 /* With no more said than the mode.  The pool may be begun already, except for memory mode. */
 int tier_open(struct tier **tier, struct pool *pool, enum tier_mode mode);
-/* Persists every unsettled block, in every mode (an orderly end loses nothing); then the memory file goes. */
+/*
+ * Persists every unsettled block, in every mode (an orderly end loses nothing); then the memory file goes, unless a
+ * block is still pinned for writing: then it stays as after a kill, and so do the bytes that come to it yet.
+ */
 void tier_close(struct tier *tier);
 enum tier_mode tier_mode(const struct tier *tier);
 /* How many blocks can be pinned at once: UINT32_MAX when any number of them. */
@@ -77,7 +80,7 @@ int tier_pin(struct tier *tier, uint32_t slot, bool write, struct tier_place *pl
 void tier_unpin(struct tier *tier, uint32_t slot, bool write, bool clean);
 /* True if a pin would not wait for the store. Any lock may be held. */
 bool tier_ready(struct tier *tier, uint32_t slot);
-/* True if the block may hold bytes that are not durable and no writer has it pinned. Cheap; any lock may be held. */
+/* True if the block may hold bytes, of a writer that has ended, that are not durable. Cheap; any lock may be held. */
 bool tier_unsettled(struct tier *tier, uint32_t slot);
 /* Persists the whole block if it is unsettled. */
 int tier_settle(struct tier *tier, uint32_t slot);

@@ -98,7 +98,7 @@ static int conn_domain_join(struct conn *c, struct verbs_domain *domain)
 	return 0;
 }
 
-static int conn_accept(struct conn *c, const uint8_t *reply, uint32_t depth_max)
+static int conn_accept(struct conn *c, const uint8_t *reply, uint32_t depth_max, uint32_t depth)
 {
 	struct verbs_conn *conn = of(c);
 	struct rdma_conn_param param = {
@@ -116,6 +116,9 @@ static int conn_accept(struct conn *c, const uint8_t *reply, uint32_t depth_max)
 	ret = verbs_queue_make(conn, depth_max);
 	if (!ret)
 		ret = verbs_queue_ready(conn);
+	/* before the peer may send: its device tries again only for some milliseconds when there is no buffer */
+	if (!ret && depth)
+		ret = verbs_queue_grow(conn, depth + VERBS_RECEIVES_MIN);
 	if (!ret) {
 		verbs_device_attach(conn->domain->device, conn);
 		param.responder_resources = conn->responder_resources;

@@ -63,7 +63,8 @@ static void fail_all(struct verbs_device *device, int error)
 
 static void one_fails(struct verbs_device *device, struct verbs_conn *conn, enum ibv_event_type type)
 {
-	report_warning("%s: %s: %s; its lane ends", device->name, conn->peer, ibv_event_type_str(type));
+	if (verbs_may_say(device))
+		report_warning("%s: %s: %s; its lane ends", device->name, conn->peer, ibv_event_type_str(type));
 	verbs_conn_fail(conn, type == IBV_EVENT_QP_ACCESS_ERR ? -EACCES : -EIO);
 }
 

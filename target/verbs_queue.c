@@ -215,6 +215,7 @@ int verbs_queue_grow(struct verbs_conn *conn, uint32_t receives)
 
 void verbs_queue_delete(struct verbs_conn *conn)
 {
+	struct ibv_qp_attr error = {.qp_state = IBV_QPS_ERR};
 	struct ibv_qp *qp;
 	int ret = 0;
 
@@ -224,9 +225,12 @@ void verbs_queue_delete(struct verbs_conn *conn)
 	pthread_mutex_unlock(&conn->lock);
 	if (qp)
 		ret = ibv_destroy_qp(qp);
+	/* What matters is that nothing of the peer's lands in a block any more. */
 	if (ret)
-		report_error("%s: %s: a queue pair cannot be destroyed: %s", conn->domain->device->name, conn->peer,
-			     strerror(ret));
+		report_error("%s: %s: a queue pair cannot be destroyed: %s; %s", conn->domain->device->name, conn->peer,
+			     strerror(ret),
+			     ibv_modify_qp(qp, &error, IBV_QP_STATE) ? "nor stopped: its peer may reach its blocks until the device is gone"
+								     : "it was stopped");
 	if (conn->cq) {
 		ibv_ack_cq_events(conn->cq, conn->cq_events);
 		conn->cq_events = 0;

@@ -22,7 +22,7 @@ int work_death(const char *what, int error)
 {
 	if (!atomic_load(&work.killed) ||
 	    (error != -ECONNRESET && error != -ECONNREFUSED && error != -ENOENT && error != -ETIMEDOUT && error != -ESTALE &&
-	     error != -EPIPE))
+	     error != -EPIPE && error != -ESHUTDOWN))
 		work_die(what, error);
 	return DIED;
 }

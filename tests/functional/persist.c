@@ -10,8 +10,8 @@
  * lanes, so that what was acknowledged when is exactly known; the brick serves each in its own.
  *
  * --keeps: a brickd that does not lose what was complete either (its memory or its pool's is
- * taken up again): every write that completed must be there, and the loss epoch stays; without it,
- * the loss epoch must change with every kill.
+ * taken up again): every write that completed must be there, and the loss epoch stays, also after an end
+ * in order; without it, the loss epoch must change with every kill.
  *
  * --teeth write|read makes the model believe something that no brick promised; with a
  * brickd --fault the run must fail then.
@@ -38,6 +38,7 @@ static uint64_t kill_after_us;
 static unsigned kill_after_steps;	/* that long, and then so many microseconds: a busy machine gets work done before it too */
 static sem_t kill_now;
 static pid_t victim;
+static int deadly;
 
 static uint64_t now_us(void)
 {
@@ -55,7 +56,7 @@ static void *killer(void *arg)
 		;
 	nanosleep(&t, NULL);
 	atomic_store(&work.killed, true);
-	kill(victim, SIGKILL);
+	kill(victim, deadly);
 	return NULL;
 }
 
@@ -247,6 +248,7 @@ static void point(void)
 
 	start();
 	victim = brick.pid;
+	deadly = work.keeps && rnd(4) == 0 ? SIGTERM : SIGKILL;
 	/* Each scale is as likely: up to 1024 steps and 8 ms; early, from the sessions' opening on, up to 64 ms. */
 	kill_after_steps = early ? 0 : 1 + rnd(1u << rnd(11));
 	kill_after_us = rnd(early ? 64u << rnd(11) : 64u << rnd(8));
@@ -262,8 +264,12 @@ static void point(void)
 	}
 	pthread_join(thread, NULL);
 	sem_destroy(&kill_now);
-	end_sides(true);
 	daemon_reap(&brick);
+	/* Over local a lane that does not look completes its writes without a brick. */
+	for (unsigned k = 0; k < LANES * DEPTH; k++)
+		if (work.lane[k % LANES].lane)
+			(void)work_io(&work.lane[k % LANES], true);
+	end_sides(true);
 	model_died(&work.model);
 	work.count.points++;
 }

@@ -273,6 +273,59 @@ START_TEST(waiting_is_bounded)
 }
 END_TEST
 
+/* Who has much and wants more, many times at once, does not take the places in which one who has little waits for its own. */
+START_TEST(many_that_wait)
+{
+	struct client *most = open_client(&transport_tcp), *much = open_client(&transport_tcp), *poor;
+	struct wire_header header;
+	struct wire_handle h;
+	uint32_t waiting;
+
+	for (int i = 0; i < 5; i++)
+		ck_assert_int_eq(map(most, at(i), 0, NULL), 0);
+	for (int i = 5; i < 8; i++)
+		ck_assert_int_eq(map(much, at(i), 0, NULL), 0);
+	poor = open_client(&transport_tcp);
+	for (int i = 10; i < 16; i++)
+		send_target(much, WIRE_MAP, at(i), 0);
+	/* As many as may wait do when others are refused. */
+	for (int i = 0; i < 2; i++)
+		ck_assert_int_eq(receive(much, &header), WIRE_MAP | WIRE_REPLY);
+	send_target(poor, WIRE_MAP, at(20), 0);
+	do {
+		pthread_mutex_lock(&server->lock);
+		waiting = server->waiting_poor;
+		pthread_mutex_unlock(&server->lock);
+	} while (!waiting && recv(poor->fd, &header, 1, MSG_PEEK | MSG_DONTWAIT) < 0);
+	ck_assert_uint_eq(waiting, 1);
+	ck_assert_int_eq(unmap(most, at(0)), 0);
+	ck_assert_int_eq(mapped(poor, &h), 0);
+	shut_and_wait(most);
+	shut_and_wait(much);
+	shut_and_wait(poor);
+}
+END_TEST
+
+/* What a local session has mapped for writing when the brick ends stays in its memory; what others have does not. */
+START_TEST(ends_with_local)
+{
+	struct client *local = open_client(&transport_local), *tcp = open_client(&transport_tcp);
+	struct tier_stat stat;
+
+	ck_assert_int_eq(map(local, at(0), WIRE_MAP_WRITE, NULL), 0);
+	ck_assert_int_eq(map(local, at(1), 0, NULL), 0);
+	ck_assert_int_eq(map(local, at(2), WIRE_MAP_WRITE, NULL), 0);
+	ck_assert_int_eq(unmap(local, at(2)), 0);
+	ck_assert_int_eq(map(tcp, at(3), WIRE_MAP_WRITE, NULL), 0);
+	server_stop(server);
+	tier_stat(tier, &stat);
+	ck_assert_uint_eq(stat.pinned, 1);
+	ck_assert_uint_eq(server->maps_n, 0);
+	shut(local);
+	shut(tcp);
+}
+END_TEST
+
 #define THREADS 4
 #define STEPS	150
 #define KEEP	6 /* more than an equal share */
@@ -391,11 +444,13 @@ int main(void)
 	tcase_add_test(patient, full);
 	tcase_add_test(patient, recall);
 	tcase_add_test(patient, taken_back);
+	tcase_add_test(patient, many_that_wait);
 	tcase_add_test(patient, volatile_pool);
 	tcase_add_checked_fixture(hasty, setup_hasty, teardown);
 	tcase_add_test(hasty, unheeded);
 	tcase_add_test(hasty, waiting_is_bounded);
 	tcase_add_test(hasty, sharing);
+	tcase_add_test(hasty, ends_with_local);
 	tcase_set_timeout(patient, 240);
 	tcase_set_timeout(hasty, 240);
 	suite_add_tcase(suite, patient);

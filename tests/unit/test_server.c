@@ -232,6 +232,32 @@ START_TEST(local_stays)
 }
 END_TEST
 
+/* Nor by taking no replies: what it asks is not answered any more, but its lock stays until it closes. */
+START_TEST(local_deaf)
+{
+	struct client *a = open_client(&transport_local), *b = open_client(&transport_tcp);
+	const struct timespec pause = {.tv_nsec = 5000000};
+	struct wire_stat_reply before, now;
+	uint8_t message[WIRE_MSG_MAX];
+
+	ck_assert_int_eq(call_addrs(a, WIRE_ALLOC, at(0)), 0);
+	ck_assert_int_eq(map(a, at(0), WIRE_MAP_EXCLUSIVE, NULL), 0);
+	call_stat(server, &before);
+	shutdown(a->fd, SHUT_RD);
+	put(a->fd, message, wire_put_plain(message, WIRE_KEEPALIVE, ++a->id, 0));
+	do
+		call_stat(server, &now);
+	while (now.op[WIRE_OP_OTHER].count == before.op[WIRE_OP_OTHER].count);
+	for (int i = 0; i < 40; i++) {
+		ck_assert_int_eq(map(b, at(0), WIRE_MAP_WRITE | WIRE_MAP_PREEMPT, NULL), -EBUSY);
+		nanosleep(&pause, NULL);
+	}
+	shut(a);
+	ck_assert_int_eq(map(b, at(0), WIRE_MAP_WRITE, NULL), 0);
+	shut(b);
+}
+END_TEST
+
 START_TEST(lanes)
 {
 	struct client *a = open_client(&transport_tcp), *b, *c;
@@ -667,6 +693,7 @@ int main(void)
 	tcase_add_test(rules, preempt);
 	tcase_add_test(plain, expired);
 	tcase_add_test(rules, local_stays);
+	tcase_add_test(rules, local_deaf);
 	tcase_add_test(rules, lanes);
 	tcase_add_test(rules, limits);
 	tcase_add_test(plain, hello_timeout);

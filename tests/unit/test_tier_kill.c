@@ -93,6 +93,37 @@ START_TEST(taken_up)
 }
 END_TEST
 
+/*
+ * What a local process has mapped for writing when brickd ends in order, it may write to for as long as it does not look:
+ * the memory file stays for the next start, which has those bytes too, and nothing of the other blocks.
+ */
+START_TEST(written_after_the_end)
+{
+	struct tier_place place;
+	uint8_t *late;
+
+	open_tier(FRAMES);
+	for (uint32_t i = 1; i < SLOTS; i++)
+		put(slot[i], i, 1, false);
+	ck_assert_int_eq(tier_pin(tier, slot[0], true, &place), 0);
+	fill_block(place.address, 0, 1);
+	late = mmap(NULL, tier_fd_size(tier), PROT_READ | PROT_WRITE, MAP_SHARED, tier_fd(tier), 0);
+	ck_assert_ptr_ne(late, MAP_FAILED);
+	close_tier();
+	fill_block(late + place.fd_offset, 0, 2);
+	ck_assert_int_eq(access(memory_path, F_OK), 0);
+	/* Nobody may overlook them. */
+	ck_assert_int_eq(try_tier(0), -EEXIST);
+	open_tier(FRAMES);
+	ck_assert_uint_eq(pool_loss_epoch(pool), loss);
+	ck_assert_uint_eq(stat_of().dirty, 1);
+	for (uint32_t i = 0; i < SLOTS; i++)
+		expect_block(slot[i], i, i ? 1 : 2);
+	close_tier();
+	ck_assert_int_ne(access(memory_path, F_OK), 0);
+}
+END_TEST
+
 /* With another size of memory, larger and smaller, and in another folder, nothing is lost either. */
 START_TEST(other_layout)
 {
@@ -295,6 +326,35 @@ START_TEST(of_another_time)
 	ck_assert_uint_eq(pool_loss_epoch(pool), loss + !_i);
 	expect_block(slot[1], 1, _i ? 9 : 6);
 	close_tier();
+}
+END_TEST
+
+/* What stands where the pool says its memory file was, and is none of its, is neither used nor touched nor removed. */
+START_TEST(not_a_memory_file)
+{
+	static const char words[] = "somebody's letters";
+	char found[sizeof(words)] = "", other[300];
+	struct tier_config config = { .mode = TIER_MEMORY, .memory = FRAMES * SLOT, .folder = other };
+	struct stat st;
+	int fd;
+
+	killed_with(FRAMES, 1);
+	ck_assert_int_eq(unlink(memory_path), 0);
+	fd = open(memory_path, O_CREAT | O_RDWR, 0600);
+	ck_assert_int_eq(pwrite(fd, words, sizeof(words), 0), sizeof(words));
+	ck_assert_int_eq(ftruncate(fd, 64 * SLOT), 0);
+	snprintf(other, sizeof(other), "%s/other", scratch);
+	ck_assert_int_eq(mkdir(other, 0700), 0);
+	ck_assert_int_eq(pool_load(&pool, scratch_pool), 0);
+	ck_assert_int_eq(tier_open_with(&tier, pool, &config), 0);
+	ck_assert_uint_eq(pool_loss_epoch(pool), loss + 1);
+	close_tier();
+	ck_assert_int_eq(pread(fd, found, sizeof(found), 0), sizeof(found));
+	ck_assert_str_eq(found, words);
+	ck_assert_int_eq(fstat(fd, &st), 0);
+	ck_assert_uint_eq(st.st_nlink, 1);
+	ck_assert_int_lt(st.st_blocks, 64);
+	close(fd);
 }
 END_TEST
 
@@ -522,11 +582,13 @@ int main(void)
 
 	tcase_add_checked_fixture(kill, setup, teardown);
 	tcase_add_test(kill, taken_up);
+	tcase_add_test(kill, written_after_the_end);
 	tcase_add_test(kill, other_layout);
 	tcase_add_loop_test(kill, in_a_free, 0, 3);
 	tcase_add_test(kill, direct_is_refused);
 	tcase_add_loop_test(kill, lost, 0, HARMS);
 	tcase_add_loop_test(kill, of_another_time, 0, 2);
+	tcase_add_test(kill, not_a_memory_file);
 	tcase_add_test(kill, refused);
 	tcase_add_test(kill, killed_anywhere);
 	tcase_set_timeout(kill, 240);
