@@ -132,10 +132,14 @@ static bool run_unmap(struct request *request, bool may_wait)
 		return false;
 	while (request->next < request->n) {
 		const struct wire_target *target = &request->in.target[request->next];
+		uint32_t flags = target->flags;
 		int ret = -ECONNRESET;
 
+		/* Sent behind a PERSIST that is not done: what is CLEAN then is not yet so, and must not be taken for it. */
+		if (flags & WIRE_UNMAP_CLEAN && lane_persists(request->lane))
+			flags &= ~WIRE_UNMAP_CLEAN;
 		if (!given_up(request))
-			ret = locks_unmap(request->lane->session, target->addr, target->flags, may_wait);
+			ret = locks_unmap(request->lane->session, target->addr, flags, may_wait);
 		if (ret == LOCKS_SLOW)
 			return false;
 		entry_done(request, &request->out.status[request->next], ret);

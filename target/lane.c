@@ -287,11 +287,31 @@ static int serve_hello(struct lane *lane, const struct wire_header *header, cons
 			    reply.fds ? tier_fd(lane->server->tier) : -1);
 }
 
+bool lane_persists(struct lane *lane)
+{
+	bool any;
+
+	pthread_mutex_lock(&lane->lock);
+	any = lane->persists > 0;
+	pthread_mutex_unlock(&lane->lock);
+	return any;
+}
+
+/* With lane.lock held. */
+static void count_persist(const struct request *request, int change)
+{
+	if (request->header.type == WIRE_PERSIST)
+		request->lane->persists += (uint32_t)change;
+}
+
 static void run_slow(struct job *job)
 {
 	struct request *request = (struct request *)job;
 
 	call_run(request, true);
+	pthread_mutex_lock(&request->lane->lock);
+	count_persist(request, -1);
+	pthread_mutex_unlock(&request->lane->lock);
 	call_encode(request, 0);
 	lane_finish(request);
 }
@@ -340,6 +360,7 @@ static int serve_call(struct lane *lane, const struct wire_header *header, const
 	request->job.owner = lane;
 	pthread_mutex_lock(&lane->lock);
 	lane->pending++;
+	count_persist(request, 1);
 	pthread_mutex_unlock(&lane->lock);
 	worker_queue(lane->server->workers, &request->job);
 	return 0;
@@ -444,6 +465,7 @@ static void drain(struct lane *lane)
 	while (job) {
 		struct job *next = job->next;
 
+		count_persist((struct request *)job, -1);
 		free((struct request *)job);
 		lane->pending--;
 		job = next;

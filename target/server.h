@@ -198,6 +198,7 @@ struct lane {
 	bool sending; /* somebody has the connection's sending side */
 	bool broken;  /* a send failed */
 	uint32_t pending; /* requests with the workers, not answered */
+	uint32_t persists; /* of these, PERSISTs that are not carried out */
 	struct job *out, **out_last; /* replies that wait for the connection */
 
 	struct conn *conn; /* lane.lock: NULL once it is closed, which is after the lane has left server.lanes */
@@ -226,6 +227,8 @@ void lane_join(struct lane *lane); /* its thread has finished: waits for it, fre
 void lane_shutdown(struct lane *lane);
 /* The same, but what was queued to be sent (a notice) still goes out, if the peer takes it at once. */
 void lane_end(struct lane *lane);
+/* True if a PERSIST that came on it is still being carried out. */
+bool lane_persists(struct lane *lane);
 /* Tries to send a notice without waiting. */
 void lane_notice(struct lane *lane, uint32_t kind, uint64_t arg);
 /* Sends the reply of a request that a worker carried out, and frees it. */

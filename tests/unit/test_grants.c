@@ -4,6 +4,8 @@
  * have much are asked for some of it, and who finds no room gets ENOMEM in the end, while everything else goes on.
  */
 #include <pthread.h>
+#include <stdatomic.h>
+#include <time.h>
 
 #include "pool_scratch.h"
 #include "raw_client.h"
@@ -306,6 +308,54 @@ START_TEST(many_that_wait)
 }
 END_TEST
 
+static atomic_int begun, released;
+
+static void hold(void *arg, const uint8_t *base, uint64_t offset, uint64_t length, bool done)
+{
+	const struct timespec pause = {.tv_nsec = 1000000};
+
+	if (done || length > 4096 || atomic_exchange(&begun, 1))
+		return;
+	while (!atomic_load(&released))
+		nanosleep(&pause, NULL);
+}
+
+/* An UNMAP that says CLEAN behind a PERSIST that is still under way does not make that PERSIST's bytes look durable. */
+START_TEST(clean_too_early)
+{
+	struct client *c = open_client(&transport_tcp);
+	const struct timespec pause = {.tv_nsec = 1000000};
+	struct wire_range range[2] = {{at(0), 4096}, {at(0) + 65536, 5}};
+	uint8_t message[WIRE_MSG_MAX];
+	struct wire_header header;
+	struct wire_handle h;
+	char found[5];
+	uint32_t slot;
+
+	ck_assert_int_eq(map(c, at(0), WIRE_MAP_WRITE, &h), 0);
+	ck_assert_int_eq(rwrite(c, at(0), h.key, "first", 5), 0);
+	pool_test_watch_persists(hold, NULL);
+	put(c->fd, message, wire_put_ranges(message, ++c->id, &range[0], 1));
+	while (!atomic_load(&begun))
+		nanosleep(&pause, NULL);
+	ck_assert_int_eq(rwrite(c, at(0) + 65536, h.key, "later", 5), 0);
+	/* The second one waits for the first. */
+	put(c->fd, message, wire_put_ranges(message, ++c->id, &range[1], 1));
+	send_target(c, WIRE_UNMAP, at(0), WIRE_UNMAP_CLEAN);
+	ck_assert_int_eq(unmapped(c), 0);
+	atomic_store(&released, 1);
+	for (int i = 0; i < 2; i++) {
+		ck_assert_int_eq(receive(c, &header), WIRE_PERSIST | WIRE_REPLY);
+		ck_assert_uint_eq(header.status, 0);
+	}
+	slot = idmap_find(server->map, at(0) >> WIRE_BLOCK_SHIFT);
+	ck_assert_int_eq(pool_get(pool, slot, 65536, found, 5), 0);
+	ck_assert_mem_eq(found, "later", 5);
+	shut_and_wait(c);
+	pool_test_watch_persists(NULL, NULL);
+}
+END_TEST
+
 /* What a local session has mapped for writing when the brick ends stays in its memory; what others have does not. */
 START_TEST(ends_with_local)
 {
@@ -451,6 +501,7 @@ int main(void)
 	tcase_add_test(hasty, waiting_is_bounded);
 	tcase_add_test(hasty, sharing);
 	tcase_add_test(hasty, ends_with_local);
+	tcase_add_test(hasty, clean_too_early);
 	tcase_set_timeout(patient, 240);
 	tcase_set_timeout(hasty, 240);
 	suite_add_tcase(suite, patient);
