@@ -23,16 +23,18 @@ int fs_check(struct fs *fs, struct fs_check_result *result)
 			result->files++;
 		if (!i->nlink) {
 			mends++;
-			fs_say(fs, "orphan", "inode %" PRIu64 " was deleted while it was open; %s", i->ino, then);
+			fs_damage(fs, "orphan", "inode %" PRIu64 " was deleted while it was open; %s", i->ino, then);
 		}
 	}
 	if (fs->info.leaked) {
 		mends += fs->info.leaked;
-		fs_say(fs, "leak", "%" PRIu64 " blocks are allocated and belong to nothing that was found; %s", fs->info.leaked,
-		       fs->damaged ? "they stay while the filesystem is damaged" : "the next mount frees them");
+		fs_damage(fs, "leak", "%" PRIu64 " blocks are allocated and belong to nothing that was found; %s", fs->info.leaked,
+			  fs->damaged ? "what is lost may have been in them; they stay while the filesystem is damaged" :
+			  "the next mount frees them");
 	}
 	result->problems = fs->damage_count + mends;
 	/* A mount of a damaged filesystem is read-only. */
 	result->repairable = fs->damaged ? 0 : mends;
+	result->declined = fs->declined;
 	return 0;
 }

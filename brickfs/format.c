@@ -415,6 +415,11 @@ static int get_inode(const uint8_t *buf, size_t size, struct fmt_inode *i)
 	return -EUCLEAN;
 }
 
+void fmt_peek_record(const uint8_t *buf, size_t room, uint64_t *key)
+{
+	*key = room < R_HEADER + 8 ? 0 : get64(buf + R_HEADER);
+}
+
 int fmt_get_record(const uint8_t *buf, size_t room, struct fmt_record *r, size_t *sizep)
 {
 	size_t size;
