@@ -43,6 +43,12 @@ sbin_PROGRAMS += brickfs/mkfs.brickfs brickfs/fsck.brickfs
 brickfs_mkfs_brickfs_SOURCES = brickfs/mkfs.c
 brickfs_mkfs_brickfs_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs
 brickfs_mkfs_brickfs_LDADD = brickfs/libfront.la brickfs/libcore.la common/libcommon.la
-brickfs_fsck_brickfs_SOURCES = brickfs/fsck.c
+brickfs_fsck_brickfs_SOURCES = brickfs/fsck.c brickfs/fsck-talk.h brickfs/fsck-talk.c
 brickfs_fsck_brickfs_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs $(JANSSON_CFLAGS)
 brickfs_fsck_brickfs_LDADD = brickfs/libfront.la brickfs/libcore.la common/libcommon.la $(JANSSON_LIBS)
+
+# fsck(8) looks for the helper of the type in fstab.
+install-exec-hook:
+	cd '$(DESTDIR)$(sbindir)' && rm -f fsck.fuse.brickfs && $(LN_S) fsck.brickfs fsck.fuse.brickfs
+uninstall-hook:
+	rm -f '$(DESTDIR)$(sbindir)/fsck.fuse.brickfs' '$(DESTDIR)$(man8dir)/fsck.fuse.brickfs.8'

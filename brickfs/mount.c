@@ -374,6 +374,12 @@ static int attach(struct fs *fs, uint64_t *epoch)
 		if (!r && added)
 			r = fs_set_error(-EAGAIN, "the filesystem changed while it was being mounted; try again");
 	}
+	if (r && fs->options.check && fs->super.brick_count > 1 && strstr(fs_error_text(), " is missing")) {
+		char text[512];
+
+		snprintf(text, sizeof(text), "%s", fs_error_text());
+		fs_set_error(r, "%s. Is it gone for good, --lost-brick with that UUID goes on without it", text);
+	}
 	if (!r)
 		r = check_lost(fs);
 	if (!r && vol_bricks(fs->vol) + fs->options.lost_count != fs->super.brick_count)

@@ -44,6 +44,7 @@ const struct fs_problem fs_problems[] = {
 	{ "log-missing", "the segment in which the log goes on behind the checkpoint is lost", "the log goes on with the next one", false, true },
 	{ "log-hole", "batches in the log that were durable are lost or damaged", "what stands behind them is kept", false, true },
 	{ "log-short", "the log does not end where a clean unmount left it", "it ends where it can be read", false, true },
+	{ "unproven", "what is known of an inode comes from a batch whose checksum is wrong, and looks sound", "it is kept as it is", false, true },
 	{ "bad-record", "a record makes no sense though its checksum is right", "it is passed over", false, true },
 	{ "marks-low", "an inode, pages or blocks with a number that no mark in the log allows", "the marks are raised; what has no number below the last one gets another", true, true },
 	{ "marks-spent", "there are no more numbers for log segments", "they are counted from the segments that there are", false, true },

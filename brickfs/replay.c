@@ -296,6 +296,50 @@ static int apply_batch(struct replay *rp, uint64_t segment, uint64_t offset, con
 	return 0;
 }
 
+/*
+ * fsck: records of a batch whose checksum is wrong, one behind the other from `at` to `to`, as far as that goes.  Most of them are
+ * whole, and those of a checkpoint stand nowhere else; but none is proven, so each inode that they say something of is
+ * told.  They take nothing away: no inode, no name, and no number.
+ */
+static int apply_unproven(struct replay *rp, size_t at, size_t to, bool head)
+{
+	struct fmt_record record;
+	size_t size;
+
+	for (; at < to && !fmt_get_record(rp->buf + at, to - at, &record, &size); at += size) {
+		struct inode *i;
+		int r;
+
+		if (record.type != FMT_INODE && record.type != FMT_DENTRY && record.type != FMT_XATTR)
+			continue;
+		/* A type that changes is a number that is wrong. */
+		r = apply_record(rp->fs, &record, head);
+		if (r == -EUCLEAN)
+			continue;
+		if (r)
+			return r;
+		i = ns_find(rp->fs, record.type == FMT_INODE ? record.inode.ino : record.type == FMT_DENTRY ? record.dentry.ino : record.xattr.ino);
+		if (i)
+			i->unproven = true;
+		rp->records++;
+		rp->busy = true;
+	}
+	return 0;
+}
+
+/* The same of all batches in [from, to) of the head segment in rp->buf that still look like one. */
+static int salvage(struct replay *rp, const struct segment *s, uint64_t from, uint64_t to)
+{
+	int r = 0;
+
+	if (!rp->fs->options.check)
+		return 0;
+	for (uint64_t at = from; !r && at + FMT_BATCH_HEADER < to; at += FMT_BATCH_ALIGN)
+		if (fmt_like_batch(rp->buf + at, rp->fs->super.uuid, s->number))
+			r = apply_unproven(rp, at + FMT_BATCH_HEADER, to, true);
+	return r;
+}
+
 /* ---- the checkpoint and the head */
 
 static int replay_checkpoint(struct replay *rp)
@@ -329,8 +373,9 @@ static int replay_checkpoint(struct replay *rp)
 		    fmt_get_segment(rp->buf, &header))
 			fs_damage(fs, "checkpoint-bad", "segment %" PRIu64 ", number %" PRIu32 " of %" PRIu32
 				  " of the checkpoint, is damaged: %s", c->number, k + 1, rp->ckpt_count,
-				  whole ? "its records are whole" : "what it held is lost");
-		r = whole ? apply_batch(rp, c->number, FMT_SEGMENT_HEADER, &b, false) : 0;
+				  whole ? "its records are whole" : "what cannot be read of it is lost");
+		r = whole ? apply_batch(rp, c->number, FMT_SEGMENT_HEADER, &b, false) :
+		    fs->options.check ? apply_unproven(rp, FMT_SEGMENT_HEADER + FMT_BATCH_HEADER, c->end, false) : 0;
 		if (r)
 			return r;
 	}
@@ -338,19 +383,22 @@ static int replay_checkpoint(struct replay *rp)
 }
 
 /* The last ends where the log does, or where the record of a clean unmount says. */
-static void check_end(struct replay *rp, const struct segment *s, uint64_t offset)
+static int check_end(struct replay *rp, const struct segment *s, uint64_t offset)
 {
 	const struct fs *fs = rp->fs;
 	const struct segment *s0 = find_segment(rp, rp->s0);
 
 	if (!fs->super.clean || (fs->super.end_segment == s->number && fs->super.end_offset == offset))
-		return;
+		return 0;
 	/* A repair that ended after its commit and before its superblocks: its log began behind that end, and in that epoch. */
 	if (s0 && s0->head && s0->header.epoch == fs->super.epoch && s0->header.first_batch > fs->super.end_batch)
-		return;
+		return 0;
 	fs_damage(rp->fs, "log-short", "the log ends in segment %" PRIu64 " at byte %" PRIu64
 		  ", but the superblock says segment %" PRIu64 ", byte %" PRIu64 ": what was done between is lost",
 		  s->number, offset, fs->super.end_segment, fs->super.end_offset);
+	if (fs->super.end_segment == s->number && fs->super.end_offset <= FMT_BLOCK)
+		return salvage(rp, s, offset, fs->super.end_offset);
+	return 0;
 }
 
 /* Of two head segments with the same predecessor the one of the later epoch counts. */
@@ -374,11 +422,12 @@ static struct segment *head_behind(struct replay *rp, uint64_t number)
 	return NULL;
 }
 
-/* What is missing before the batch that was found next. */
-static void tell_hole(struct replay *rp, const struct segment *s, uint64_t from, uint64_t to, uint64_t expected, uint64_t found)
+/* What is missing before the batch that was found next; some of it may be readable. */
+static int hole(struct replay *rp, const struct segment *s, uint64_t from, uint64_t to, uint64_t expected, uint64_t found)
 {
 	fs_damage(rp->fs, "log-hole", "log segment %" PRIu64 ": bytes %" PRIu64 " to %" PRIu64 " are damaged, though they were durable: "
 		  "batches %" PRIu64 " to %" PRIu64 " are lost, and what was done in them", s->number, from, to - 1, expected, found - 1);
+	return salvage(rp, s, from, to);
 }
 
 /* Goes on behind s, where nothing follows it in order. NULL: the log ends there. */
@@ -430,9 +479,9 @@ static int replay_head(struct replay *rp)
 			return r;
 		rp->busy = s->number == rp->s0;
 		for (uint64_t at = offset = FMT_SEGMENT_HEADER; next_batch(rp, s, &at, end, expected, &b); offset = at) {
-			if (at != offset || b.number != expected)
-				tell_hole(rp, s, offset, at, expected, b.number);
-			r = apply_batch(rp, s->number, at, &b, true);
+			r = at != offset || b.number != expected ? hole(rp, s, offset, at, expected, b.number) : 0;
+			if (!r)
+				r = apply_batch(rp, s->number, at, &b, true);
 			if (r)
 				return r;
 			at += fmt_batch_size(b.length);
@@ -447,15 +496,17 @@ static int replay_head(struct replay *rp)
 		}
 		if (next) {
 			if (offset != end)
-				tell_hole(rp, s, offset, end, expected, next->header.first_batch);
+				r = hole(rp, s, offset, end, expected, next->header.first_batch);
 			else if (next->header.first_batch != expected)
 				fs_damage(fs, "log-hole", "log segment %" PRIu64 " begins with batch %" PRIu64 " instead of %" PRIu64,
 					  next->number, next->header.first_batch, expected);
 		} else {
 			next = jump(rp, s->number);
 			if (!next)
-				check_end(rp, s, offset);
+				r = check_end(rp, s, offset);
 		}
+		if (r)
+			return r;
 		s = next;
 		expected = s ? s->header.first_batch : 0;
 	}
@@ -474,7 +525,7 @@ static int guess_checkpoint(struct replay *rp)
 	struct fs *fs = rp->fs;
 	uint32_t n = 0;
 
-	fs_damage(fs, "no-checkpoint", "no committed checkpoint is in the log (%zu segments)", rp->count);
+	fs_damage(fs, "no-checkpoint", "no committed checkpoint is in the log (%zu segments), or not one of its segments is there", rp->count);
 	if (!fs->options.check)
 		return fs_set_error(-EUCLEAN, "the metadata log is lost: no committed checkpoint in %zu segments; "
 				    "fsck.brickfs -y keeps what can still be read", rp->count);
@@ -513,7 +564,7 @@ static bool checkpoint_there(struct replay *rp)
 
 	for (uint32_t k = 0; k < rp->ckpt_count; k++)
 		there += find_segment(rp, rp->ckpt[k].number) != NULL;
-	return (s0 && s0->head) || there || !rp->ckpt_count;
+	return rp->ckpt_count ? there : s0 && s0->head;
 }
 
 int replay(struct fs *fs)
@@ -541,9 +592,12 @@ int replay(struct fs *fs)
 		r = settle(fs);
 	if (rp.count && fs->next[FMT_MARK_LOG] <= rp.segment[rp.count - 1].number)
 		fs->next[FMT_MARK_LOG] = rp.segment[rp.count - 1].number + 1;
-	if (!r && fs->next[FMT_MARK_LOG] > FMT_NUMBER_MAX - SPARE_NUMBERS)
+	if (!r && fs->next[FMT_MARK_LOG] > FMT_NUMBER_MAX - SPARE_NUMBERS) {
 		fs_damage(fs, "marks-spent", "the numbers of log segments are used up (mark %" PRIu64 "): nothing can be written",
 			  fs->next[FMT_MARK_LOG]);
+		if (fs->options.check && rp.count)
+			fs->next[FMT_MARK_LOG] = rp.segment[rp.count - 1].number + 1;
+	}
 	memcpy(fs->limit, fs->next, sizeof(fs->limit));
 	memcpy(fs->durable_limit, fs->next, sizeof(fs->limit));
 	fs->info.replayed = rp.records;

@@ -357,6 +357,9 @@ int settle(struct fs *fs)
 		r = strand(fs);
 	for (i = fs->all.next; !r && i != &fs->all; i = next) {
 		next = i->next;
+		if (i->known && i->unproven)
+			fs_damage(fs, "unproven", "inode %" PRIu64 " (%s): its record, a name or an attribute of it stands in a damaged part of the log, "
+				  "and may be wrong", i->ino, fs_path(fs, i));
 		if (i->known) {
 			settle_inode(fs, i);
 			continue;

@@ -24,7 +24,7 @@ TESTS += tests/unit/test_format
 
 # The core by hand (no threads) over simulated bricks.
 check_LTLIBRARIES += tests/unit/libsimfs.la
-tests_unit_libsimfs_la_SOURCES = tests/unit/sim_fs.c tests/unit/sim_fs.h
+tests_unit_libsimfs_la_SOURCES = tests/unit/sim_fs.c tests/unit/sim_fs.h tests/unit/intact.c tests/unit/intact.h
 tests_unit_libsimfs_la_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs $(CHECK_CFLAGS)
 
 check_PROGRAMS += tests/unit/test_replay
