@@ -61,3 +61,9 @@ tests_unit_test_space_SOURCES = tests/unit/test_space.c
 tests_unit_test_space_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs $(CHECK_CFLAGS)
 tests_unit_test_space_LDADD = tests/unit/libsimfs.la tests/crash/libsim.la brickfs/libcore.la $(CHECK_LIBS)
 TESTS += tests/unit/test_space
+
+check_PROGRAMS += tests/unit/test_fsck
+tests_unit_test_fsck_SOURCES = tests/unit/test_fsck.c
+tests_unit_test_fsck_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs $(CHECK_CFLAGS)
+tests_unit_test_fsck_LDADD = tests/unit/libsimfs.la tests/crash/libsim.la tests/damage/libdamage.la brickfs/libcore.la $(CHECK_LIBS)
+TESTS += tests/unit/test_fsck
