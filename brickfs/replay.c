@@ -21,6 +21,7 @@ struct segment {
 	uint64_t number;
 	struct fmt_segment header;
 	bool head, ckpt;		/* a head segment, or one of a checkpoint, of this filesystem */
+	bool begun;			/* head: a batch of it can be read */
 	bool rebuilt;			/* a head segment whose header is damaged, known by its batches */
 	struct segment *next;		/* the one that names it as its predecessor */
 };
@@ -243,6 +244,7 @@ static int find_checkpoint(struct replay *rp)
 		if (r)
 			return r;
 		for (; next_batch(rp, s, &offset, end, number, &b); offset += fmt_batch_size(b.length), number = b.number + 1) {
+			s->begun = true;
 			if (rp->fs->log.top < b.number)
 				rp->fs->log.top = b.number;
 			size_t at = 0, size;
@@ -516,6 +518,36 @@ static int replay_head(struct replay *rp)
 	return 0;
 }
 
+/* A guess must not take what a repair that was cut off has written: checkpoints of an epoch that no log follows, if there are older ones. */
+static uint64_t guess_epoch(struct replay *rp)
+{
+	uint64_t log = 0, least = UINT64_MAX, most = 0;
+
+	for (size_t k = 0; k < rp->count; k++)
+		if (rp->segment[k].head && rp->segment[k].begun && rp->segment[k].header.epoch > log)
+			log = rp->segment[k].header.epoch;
+	for (size_t k = 0; k < rp->count; k++) {
+		if (!rp->segment[k].ckpt)
+			continue;
+		if (rp->segment[k].header.epoch < least)
+			least = rp->segment[k].header.epoch;
+		if (rp->segment[k].header.epoch <= log)
+			most = log;
+	}
+	return most ? most : least;
+}
+
+static void put_guess(struct replay *rp, uint64_t number, uint64_t end, bool whole, uint32_t *damaged)
+{
+	uint32_t at = whole ? rp->ckpt_count : *damaged;
+
+	/* Those that are damaged come first: what a sound one says counts more. */
+	memmove(&rp->ckpt[at + 1], &rp->ckpt[at], (rp->ckpt_count - at) * sizeof(*rp->ckpt));
+	rp->ckpt[at] = (struct fmt_checkpoint_segment){ number, end, fmt_checksum(rp->buf, end) };
+	rp->ckpt_count++;
+	*damaged += !whole;
+}
+
 /*
  * The record of the newest checkpoint is lost, and with it which segments are of it, and where the log goes on. All segments of
  * checkpoints that are there, in order, and then all of the log: what an older one said is said again by a later one.
@@ -523,7 +555,8 @@ static int replay_head(struct replay *rp)
 static int guess_checkpoint(struct replay *rp)
 {
 	struct fs *fs = rp->fs;
-	uint32_t n = 0;
+	uint64_t newest = guess_epoch(rp);
+	uint32_t damaged = 0;
 
 	fs_damage(fs, "no-checkpoint", "no committed checkpoint is in the log (%zu segments), or not one of its segments is there", rp->count);
 	if (!fs->options.check)
@@ -531,10 +564,11 @@ static int guess_checkpoint(struct replay *rp)
 				    "fsck.brickfs -y keeps what can still be read", rp->count);
 	free(rp->ckpt);
 	rp->ckpt = calloc(rp->count + 1, sizeof(*rp->ckpt));
+	rp->ckpt_count = 0;
 	if (!rp->ckpt)
 		return -ENOMEM;
 	for (size_t k = 0; k < rp->count; k++) {
-		uint64_t number = rp->segment[k].number, end = FMT_BLOCK;
+		uint64_t number = rp->segment[k].number;
 		struct fmt_batch b;
 		bool whole;
 		int r;
@@ -545,12 +579,11 @@ static int guess_checkpoint(struct replay *rp)
 		if (r)
 			return r;
 		whole = batch_of(rp, number, FMT_SEGMENT_HEADER, &b) && !b.durable_through;
-		if (whole)
-			end = FMT_SEGMENT_HEADER + fmt_batch_size(b.length);
+		if ((whole ? b.epoch : rp->segment[k].header.epoch) > newest)
+			continue;
 		if (whole || rp->segment[k].ckpt)
-			rp->ckpt[n++] = (struct fmt_checkpoint_segment){ number, end, fmt_checksum(rp->buf, end) };
+			put_guess(rp, number, whole ? FMT_SEGMENT_HEADER + fmt_batch_size(b.length) : FMT_BLOCK, whole, &damaged);
 	}
-	rp->ckpt_count = n;
 	rp->s0 = 0;
 	rp->guessed = true;
 	return 0;
