@@ -39,7 +39,9 @@ FUNCTIONAL_RUNS = \
 	tests/functional/second-unix.run \
 	tests/functional/refuse-tcp-3.run \
 	tests/functional/refuse-unix-3.run \
-	tests/functional/fence-tcp.run
+	tests/functional/fence-tcp.run \
+	tests/functional/fsck-tcp-3.run \
+	tests/functional/fsck-unix-1.run
 
 TESTS += $(FUNCTIONAL_RUNS)
 TEST_EXTENSIONS = .run
@@ -57,7 +59,7 @@ EXTRA_DIST += \
 	tests/functional/git.sh tests/functional/build.sh tests/functional/sqlite.sh tests/functional/fio.sh \
 	tests/functional/stress.sh tests/functional/killmount.sh tests/functional/killbrick.sh \
 	tests/functional/fault.sh tests/functional/full.sh tests/functional/hundred.sh tests/functional/second.sh \
-	tests/functional/refuse.sh tests/functional/fence.sh
+	tests/functional/refuse.sh tests/functional/fence.sh tests/functional/fsck.sh
 
 # libbrick against a real brickd, the example of brick(3), and what the library exports.
 check_PROGRAMS += tests/functional/libbrick-real tests/functional/brick-example
