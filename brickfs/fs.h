@@ -203,7 +203,6 @@ struct fs {
 	struct copy_out *copies;	/* check: storage that two claim, to be copied by fs_repair() */
 	struct inode *lostfound;	/* check: the directory, once something was put there */
 	uint64_t lostfound_from;	/* the first cookie of those */
-	uint8_t (*lost)[16];		/* bricks that go out of the superblocks */
 };
 
 /* Of pages or blocks that an older inode keeps, or that have no place among the numbers: inode gets copies of them. */

@@ -70,6 +70,10 @@ void fs_delete(struct fs *fs)
 		next = d->next;
 		free(d);
 	}
+	for (struct copy_out *c = fs->copies, *next; c; c = next) {
+		next = c->next;
+		free(c);
+	}
 	if (fs->vol)
 		vol_delete(fs->vol);
 	ns_destroy(fs);
@@ -362,6 +366,8 @@ static int attach(struct fs *fs, uint64_t *epoch)
 	r = lock_supers(fs);
 	if (!r)
 		r = read_supers(fs, epoch);
+	if (!r)
+		r = check_lost(fs);
 	if (!r)
 		r = connect_others(fs, &silent, &added);
 	if (!r && added) {	/* all of them, in the one order */
