@@ -51,4 +51,4 @@ brickfs_fsck_brickfs_LDADD = brickfs/libfront.la brickfs/libcore.la common/libco
 install-exec-hook:
 	cd '$(DESTDIR)$(sbindir)' && rm -f fsck.fuse.brickfs && $(LN_S) fsck.brickfs fsck.fuse.brickfs
 uninstall-hook:
-	rm -f '$(DESTDIR)$(sbindir)/fsck.fuse.brickfs' '$(DESTDIR)$(man8dir)/fsck.fuse.brickfs.8'
+	rm -f '$(DESTDIR)$(sbindir)/fsck.fuse.brickfs'

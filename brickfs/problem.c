@@ -40,7 +40,7 @@ const struct fs_problem fs_problems[] = {
 	{ "foreign-block", "a block of no kind that belongs to brickfs", "it is freed", false, true },
 	{ "no-checkpoint", "the record that says where the log begins is lost", "the log is put together from the segments that can be read", false, true },
 	{ "checkpoint-missing", "a segment of the checkpoint is not there", "what it held is given up", false, true },
-	{ "checkpoint-bad", "a segment of the checkpoint is damaged", "what it held is given up", false, true },
+	{ "checkpoint-bad", "a segment of the checkpoint is damaged", "what can be read of it is kept", false, true },
 	{ "log-missing", "the segment in which the log goes on behind the checkpoint is lost", "the log goes on with the next one", false, true },
 	{ "log-hole", "batches in the log that were durable are lost or damaged", "what stands behind them is kept", false, true },
 	{ "log-short", "the log does not end where a clean unmount left it", "it ends where it can be read", false, true },

@@ -67,3 +67,6 @@ tests_unit_test_fsck_SOURCES = tests/unit/test_fsck.c
 tests_unit_test_fsck_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs $(CHECK_CFLAGS)
 tests_unit_test_fsck_LDADD = tests/unit/libsimfs.la tests/crash/libsim.la tests/damage/libdamage.la brickfs/libcore.la $(CHECK_LIBS)
 TESTS += tests/unit/test_fsck
+
+dist_check_SCRIPTS += tests/unit/problems.sh
+TESTS += tests/unit/problems.sh
