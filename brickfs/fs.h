@@ -168,6 +168,7 @@ struct fs {
 	bool damaged;			/* replay found damage: read-only, nothing is freed */
 	bool threads;			/* running */
 	unsigned started;		/* threads */
+	bool keeper_alone;		/* fsck: of them, only that one runs */
 	bool stop, stop_committer;	/* the worker and the keeper; the committer, last */
 	atomic_int error;		/* a commit or persist failed */
 

@@ -549,8 +549,17 @@ static void stop_threads(struct fs *fs)
 	pthread_mutex_unlock(&fs->lock);
 	if (fs->started > 0)
 		pthread_join(fs->committer, NULL);
+	if (fs->keeper_alone)
+		pthread_join(fs->keeper, NULL);
 	fs->started = 0;
-	fs->threads = false;
+	fs->threads = fs->keeper_alone = false;
+}
+
+/* fsck may wait for somebody's answer: the leases of its exclusive superblocks are held meanwhile. Without, it goes on as long as they do. */
+static void start_keeper(struct fs *fs)
+{
+	if (!fs->options.manual && fs->options.check && fs->options.decide)
+		fs->keeper_alone = !pthread_create(&fs->keeper, NULL, keeper_thread, fs);
 }
 
 static int start_threads(struct fs *fs)
@@ -584,6 +593,7 @@ int fs_mount(struct fs **fsp, const struct fs_options *options)
 	if (!r) {
 		fs->info.clean = fs->super.clean;
 		fs->info.epoch = epoch;
+		start_keeper(fs);	/* questions come from here on */
 		r = read_all(fs, &leaks, &leak_count);
 	}
 	if (r)
@@ -612,6 +622,7 @@ int fs_mount(struct fs **fsp, const struct fs_options *options)
 	return 0;
 fail:
 	free(leaks);
+	stop_threads(fs);
 	fs_delete(fs);
 	return r;
 }
