@@ -216,6 +216,34 @@ static int backend_keepalive(struct backend_session *session, unsigned lane)
 	return brick_keepalive(session->queues[lane].lane);
 }
 
+static uint64_t backend_recalled(struct backend_session *session, unsigned lane)
+{
+	struct brick_notice notice;
+	uint64_t blocks = 0;
+
+	/* What has come is moved; with nothing in flight there is no completion to take. */
+	if (lane != BACKEND_NO_LANE && brick_in_flight(session->queues[lane].lane) == 0) {
+		struct brick_completion none;
+
+		brick_poll(session->queues[lane].lane, &none, 1);
+	}
+	/* The others tell what the next call on a lane will say anyway. */
+	while (brick_notice(session->brick, &notice) == 1)
+		if (notice.kind == BRICK_NOTICE_RECALL)
+			blocks = notice.arg > UINT64_MAX - blocks ? UINT64_MAX : blocks + notice.arg;
+	return blocks;
+}
+
+static int backend_buffer_register(struct backend_session *session, void *memory, size_t size)
+{
+	return brick_buffer_register(session->brick, memory, size);
+}
+
+static void backend_buffer_unregister(struct backend_session *session, void *memory)
+{
+	brick_buffer_unregister(session->brick, memory);
+}
+
 static int backend_who(struct backend_session *session, unsigned lane, uint64_t addr, struct backend_holder *holders,
 		       size_t max, size_t *n)
 {
@@ -249,6 +277,9 @@ const struct backend backend_brick = {
 	.submit = backend_submit,
 	.drain = backend_drain,
 	.keepalive = backend_keepalive,
+	.recalled = backend_recalled,
+	.buffer_register = backend_buffer_register,
+	.buffer_unregister = backend_buffer_unregister,
 	.who = backend_who,
 	.error_text = brick_error,
 };

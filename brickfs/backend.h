@@ -8,7 +8,8 @@
  * A persist covers what was submitted before it on the same lane.
  * Errors are negative errno.  -ECONNRESET, -ETIMEDOUT: the lane broke and everything queued
  * on it has an unknown outcome; rejoin() brings it back, or says -ESTALE: the session
- * is gone, close it and open another.
+ * is gone, close it and open another.  -EACCES of a read or write over verbs: the brick's hardware
+ * refused the handle, and with that the lane broke.
  */
 #ifndef BRICKFS_BACKEND_H
 #define BRICKFS_BACKEND_H
@@ -48,6 +49,7 @@ struct backend_io {
 #define BACKEND_MAP_EXCLUSIVE 2u
 #define BACKEND_MAP_PREEMPT 4u
 #define BACKEND_UNMAP_CLEAN 1u
+#define BACKEND_NO_LANE (~0u)
 
 struct backend_holder {
 	uint64_t session, pid;
@@ -72,6 +74,17 @@ struct backend {
 	int (*submit)(struct backend_session *session, unsigned lane, struct backend_io *io);
 	int (*drain)(struct backend_session *session, unsigned lane);	/* 0, or the first error of what was queued */
 	int (*keepalive)(struct backend_session *session, unsigned lane);
+	/*
+	 * How many blocks the brick has asked to be unmapped since the last call.  Looks at the lane first, without waiting and
+	 * without sending, if nothing is in flight there; BACKEND_NO_LANE: only what was found meanwhile.
+	 */
+	uint64_t (*recalled)(struct backend_session *session, unsigned lane);
+	/*
+	 * I/O from and into this memory costs the least; other memory works too.  From any thread, beside I/O on other
+	 * memory; what is registered goes with the session.
+	 */
+	int (*buffer_register)(struct backend_session *session, void *memory, size_t size);
+	void (*buffer_unregister)(struct backend_session *session, void *memory);
 	int (*who)(struct backend_session *session, unsigned lane, uint64_t addr, struct backend_holder *holders, size_t max, size_t *n);
 	const char *(*error_text)(void);	/* of this thread; "" if none */
 };

@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * background - the threads that work unasked: the worker commits what has waited long
- * enough, finishes drops and takes checkpoints; the keeper keeps the leases.
- * (The third, the committer, is log_thread().)
+ * enough, finishes drops and takes checkpoints; the keeper keeps the leases; the giver gives maps back
+ * to bricks that ask for them, which may take what I/O takes and is no business of the keeper's.
+ * (The fourth, the committer, is log_thread().)
  */
 #include "fs.h"
 
 #include <errno.h>
+
+#define RECALL_MS 100	/* a brick waits not much longer, and then asks again */
 
 static unsigned keepalive_ms(struct fs *fs)
 {
@@ -88,6 +91,23 @@ void *keeper_thread(void *arg)
 			break;
 		pthread_mutex_unlock(&fs->lock);
 		vol_keepalive(fs->vol);
+		pthread_mutex_lock(&fs->lock);
+	}
+	pthread_mutex_unlock(&fs->lock);
+	return NULL;
+}
+
+void *giver_thread(void *arg)
+{
+	struct fs *fs = arg;
+
+	pthread_mutex_lock(&fs->lock);
+	while (!fs->stop) {
+		nap(fs, &fs->keeper_wake, RECALL_MS);
+		if (fs->stop)
+			break;
+		pthread_mutex_unlock(&fs->lock);
+		vol_give_back(fs->vol);
 		pthread_mutex_lock(&fs->lock);
 	}
 	pthread_mutex_unlock(&fs->lock);

@@ -260,7 +260,7 @@ int checkpoint_from(struct fs *fs, uint64_t s0)
 	if (r)
 		return r;
 	pthread_mutex_lock(&fs->ckpt_lock);
-	w.segment = calloc(1, FMT_BLOCK);
+	w.segment = vol_buffer_alloc(fs->vol, FMT_BLOCK);
 	r = !w.segment ? -ENOMEM : !fits(fs, s0) ? -ENOSPC : s0 ? 0 : begin_fresh(fs, &s0);
 	if (!r)
 		r = walk(&w);
@@ -307,7 +307,7 @@ int checkpoint_from(struct fs *fs, uint64_t s0)
 	free(ckpt);
 	free(w.done);
 	free(w.buf);
-	free(w.segment);
+	vol_buffer_remove(fs->vol, w.segment);
 	return r;
 }
 
@@ -318,7 +318,7 @@ int checkpoint_anew(struct fs *fs)
 	uint64_t s0;
 	int r;
 
-	w.segment = calloc(1, FMT_BLOCK);
+	w.segment = vol_buffer_alloc(fs->vol, FMT_BLOCK);
 	r = w.segment ? walk(&w) : -ENOMEM;
 	if (!r)		/* behind those of the checkpoint: numbers ascend */
 		r = log_alloc_segment(fs, &s0);
@@ -349,7 +349,7 @@ int checkpoint_anew(struct fs *fs)
 fail:
 	free(w.done);
 	free(w.buf);
-	free(w.segment);
+	vol_buffer_remove(fs->vol, w.segment);
 	return r;
 }
 

@@ -90,7 +90,18 @@ struct fs_info {
 	uint64_t log_segments;		/* now */
 	uint64_t replayed;		/* records replayed at mount */
 	uint64_t leaked;		/* blocks freed (or, read-only, found) at mount */
-	const char *method;		/* persistence: "target", "flush", "volatile" */
+	const char *method;		/* persistence: "target", "flush"; "volatile" if one brick is; "mixed" */
+};
+
+/* A brick of this method writes to no medium: FS_VOLATILE_TEXT says so to people, behind "brick ENDPOINT ". */
+#define FS_VOLATILE "volatile"
+#define FS_VOLATILE_TEXT \
+	"keeps its blocks in memory that its operator declared volatile: nothing is written to a medium, and what was synced lasts as long as that memory has power"
+
+struct fs_brick {
+	uint8_t uuid[16];
+	const char *endpoint, *method;	/* stay as long as the filesystem does; method: FS_VOLATILE, or how it persists */
+	uint64_t capacity;		/* blocks of 2 MiB */
 };
 
 struct fs_make_options {
@@ -100,6 +111,9 @@ struct fs_make_options {
 	size_t endpoint_count;
 	const char *label;		/* NULL: none */
 	bool force;			/* over foreign IDs or an existing filesystem */
+	/* Told of each brick when the filesystem is made. May be NULL. */
+	void (*made)(void *arg, const struct fs_brick *brick);
+	void *made_arg;
 };
 
 /* The last error of mount, make or check of this thread as a sentence that names the thing and what to do. */
@@ -112,6 +126,15 @@ int fs_unmount(struct fs *fs);
 /* Tests: forgets everything as a crash of this process would, without a word to the bricks' sessions. */
 void fs_abandon(struct fs *fs);
 void fs_get_info(struct fs *fs, struct fs_info *info);
+/* One of the bricks, from number 0 on; false: there are no more. */
+bool fs_get_brick(struct fs *fs, unsigned number, struct fs_brick *brick);
+/*
+ * Memory of the caller's that fs_read() and fs_write() get again and again: over RDMA its bytes are then moved without a
+ * copy.  To be removed before it is freed.  An error, with fs_error_text(), says that a brick could not be told: with that
+ * memory things are slower, and right.
+ */
+int fs_buffer_add(struct fs *fs, void *memory, size_t size);
+void fs_buffer_remove(struct fs *fs, void *memory);
 /* What the background threads do, once: persist, commit, finish frees, checkpoint when due. For options.manual. */
 int fs_tick(struct fs *fs);
 /* Starts a checkpoint and waits until it counts. */

@@ -44,7 +44,7 @@ int file_zero(struct fs *fs, struct inode *i, uint64_t from, uint64_t to)
 	int r = 0;
 
 	if (i->form == FMT_RUN) {
-		struct vol_io io = { i->run + from, (void *)file_zeroes, 0, true };
+		struct vol_io io = { i->run + from, file_zeroes, 0, true };
 
 		if (to > shape_run_bytes(i))
 			to = shape_run_bytes(i);
@@ -70,7 +70,7 @@ int file_zero(struct fs *fs, struct inode *i, uint64_t from, uint64_t to)
 		if (end > to)
 			end = to;
 		if (addr)
-			list.io[list.n++] = (struct vol_io){ addr + (from & (FMT_BLOCK - 1)), (void *)file_zeroes,
+			list.io[list.n++] = (struct vol_io){ addr + (from & (FMT_BLOCK - 1)), file_zeroes,
 							     (uint32_t)(end - from), true };
 		from = end;
 		if (list.n == FILE_IOS) {

@@ -21,8 +21,8 @@ struct io_list {
 	size_t n;
 };
 
-/* 2 MiB of zeroes, to write from. */
-extern const uint8_t file_zeroes[FMT_BLOCK];
+/* 2 MiB of zeroes, to write from. Nothing else is ever in there; not const, as memory that is to be registered must not be. */
+extern uint8_t file_zeroes[FMT_BLOCK];
 
 static inline uint64_t shape_run_bytes(const struct inode *inode)
 {

@@ -1,17 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * front - the FUSE session (front.h): what is agreed with the kernel, the loop
- * and its threads.
+ * front - the FUSE session (front.h): what is agreed with the kernel, mounting and unmounting.
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
-#include <signal.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #define FUSE_USE_VERSION FUSE_MAKE_VERSION(3, 12)
@@ -19,74 +14,16 @@
 #include "mountpoint.h"
 #include "report.h"
 
-/*
- * A thread is taken for each request that waits for a brick, so this bounds what is under way; few suffice when
- * the answers come from memory.
- */
-#define THREADS_MAX 32
-#define THREADS_IDLE 10
 /* Write-back, read-ahead and asynchronous direct I/O that the kernel has under way at once; its default of 12 starves the lanes. */
 #define BACKGROUND_MAX 64
-/* Wakes the main thread out of libfuse's wait; its action is to do nothing. */
-#define WAKE_SIGNAL SIGUSR2
 
 struct front {
 	struct fs *fs;
 	struct fuse_session *session;
-	pthread_t loop_thread;
-	atomic_bool looping;
+	struct front_loop *loop;
 	char *dir;		/* NULL: not mounted */
 	dev_t device;
 };
-
-struct buffer {
-	void *memory;
-	size_t size;
-};
-
-static pthread_once_t buffer_once = PTHREAD_ONCE_INIT;
-static pthread_key_t buffer_key;
-
-static void buffer_delete(void *arg)
-{
-	struct buffer *buffer = arg;
-
-	free(buffer->memory);
-	free(buffer);
-}
-
-static void buffer_key_create(void)
-{
-	if (pthread_key_create(&buffer_key, buffer_delete))
-		abort();	/* no keys left in a process that uses a handful */
-}
-
-void *front_buffer(size_t size)
-{
-	struct buffer *buffer;
-
-	pthread_once(&buffer_once, buffer_key_create);
-	buffer = pthread_getspecific(buffer_key);
-	if (!buffer) {
-		buffer = calloc(1, sizeof(*buffer));
-		if (!buffer)
-			return NULL;
-		if (pthread_setspecific(buffer_key, buffer)) {
-			free(buffer);
-			return NULL;
-		}
-	}
-	if (buffer->size < size) {
-		free(buffer->memory);
-		buffer->size = 0;
-		size = (size + 4095) & ~(size_t)4095;
-		buffer->memory = aligned_alloc(4096, size);
-		if (!buffer->memory)
-			return NULL;
-		buffer->size = size;
-	}
-	return buffer->memory;
-}
 
 struct fs *front_fs(fuse_req_t req)
 {
@@ -156,10 +93,6 @@ log_from_fuse(enum fuse_log_level level, const char *format, va_list args)
 	report(level < FUSE_LOG_ERR ? REPORT_ERROR : (enum report_level)level, "%s", text);
 }
 
-static void wake(int number)
-{
-}
-
 int front_new(struct front **result, struct fs *fs, const struct front_options *options)
 {
 	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
@@ -191,7 +124,9 @@ int front_new(struct front **result, struct fs *fs, const struct front_options *
 	    (options->debug && fuse_opt_add_arg(&args, "-d")))
 		goto out;
 	front->session = fuse_session_new(&args, &ops, sizeof(ops), front);
-	rc = front->session ? 0 : -EINVAL;
+	rc = front->session ? front_loop_new(&front->loop, front->session, fs) : -EINVAL;
+	if (rc && front->session)
+		fuse_session_destroy(front->session);
 out:
 	fuse_opt_free_args(&args);
 	free(text);
@@ -224,36 +159,12 @@ int front_mount(struct front *front, const char *dir, dev_t *device)
 
 int front_loop(struct front *front)
 {
-	struct fuse_loop_config *config = fuse_loop_cfg_create();
-	struct sigaction action = { .sa_handler = wake }, former;
-	int rc;
-
-	if (!config)
-		return -ENOMEM;
-	fuse_loop_cfg_set_max_threads(config, THREADS_MAX);
-	fuse_loop_cfg_set_idle_threads(config, THREADS_IDLE);
-
-	sigemptyset(&action.sa_mask);
-	sigaction(WAKE_SIGNAL, &action, &former);
-	front->loop_thread = pthread_self();
-	atomic_store(&front->looping, true);
-	rc = fuse_session_loop_mt(front->session, config);
-	atomic_store(&front->looping, false);
-	fuse_loop_cfg_destroy(config);
-	/* Above 0: the number of a signal that ended it. */
-	return rc < 0 ? rc : 0;
+	return front_loop_run(front->loop);
 }
 
 void front_exit(struct front *front)
 {
-	const struct timespec pause = { .tv_nsec = 20000000 };
-
-	fuse_session_exit(front->session);
-	/* libfuse looks at its flag and then waits: a signal in between is lost, so more than one. */
-	while (atomic_load(&front->looping)) {
-		pthread_kill(front->loop_thread, WAKE_SIGNAL);
-		nanosleep(&pause, NULL);
-	}
+	front_loop_stop(front->loop);
 }
 
 void front_unmount(struct front *front)
@@ -284,5 +195,6 @@ void front_delete(struct front *front)
 		return;
 	front_unmount(front);
 	fuse_session_destroy(front->session);
+	front_loop_delete(front->loop);
 	free(front);
 }

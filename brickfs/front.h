@@ -3,7 +3,7 @@
  * front - the core as a FUSE filesystem: libfuse's low-level requests in, core
  * calls out, and the caches that a filesystem with one writer may use fully.
  *
- * front.c is the session, front-name.c answers what is about names and
+ * front.c is the session, front-loop.c its threads, front-name.c answers what is about names and
  * attributes, front-file.c what is about contents and extended attributes.
  *
  * front_new(), front_mount(), front_loop() until the filesystem is unmounted or
@@ -33,7 +33,7 @@ int front_new(struct front **front, struct fs *fs, const struct front_options *o
 int front_mount(struct front *front, const char *dir, dev_t *device);
 /* Serves. 0, or the error that ended it. */
 int front_loop(struct front *front);
-/* Makes front_loop() return. */
+/* Makes front_loop() return, also if it has not begun. */
 void front_exit(struct front *front);
 /* After the loop: unmounts what is still mounted; whoever waits for an answer gets an error. */
 void front_unmount(struct front *front);
@@ -56,9 +56,19 @@ struct fuse_session *front_session(fuse_req_t req);
 int front_take_write_error(uint64_t ino);
 /* rc: 0 or a negative errno. */
 void front_reply(fuse_req_t req, int rc);
-/* A buffer of this thread, page-aligned, at least so large; stays until the next call. NULL: no memory. */
+/*
+ * Memory for the answer of the request that this thread works on: page-aligned, known to the bricks, FRONT_IO_MAX bytes, the same
+ * at each call.  NULL: the kernel asks for more than was agreed.
+ */
 void *front_buffer(size_t size);
 void front_entry(struct fuse_entry_param *entry, const struct stat *st);
+
+struct front_loop;
+int front_loop_new(struct front_loop **loop, struct fuse_session *session, struct fs *fs);
+/* Serves until the session ends: 0, or the error that ended it. */
+int front_loop_run(struct front_loop *loop);
+void front_loop_stop(struct front_loop *loop);
+void front_loop_delete(struct front_loop *loop);
 
 void front_name_ops(struct fuse_lowlevel_ops *ops);
 void front_file_ops(struct fuse_lowlevel_ops *ops);

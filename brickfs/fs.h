@@ -136,6 +136,7 @@ struct log {
 	/* the rest under commit_lock, or before the threads begin */
 	uint64_t segment, offset;	/* where the next batch goes; segment 0: none begun */
 	_Atomic uint64_t ahead;		/* the next segment, allocated; 0: none. Read by anyone */
+	uint8_t *wire;			/* a batch on its way, in memory that the bricks know; the volume's. NULL: none yet, or none to be had */
 	uint64_t *heads;		/* segments from S0 on (also under fs->lock) */
 	uint32_t head_count, head_room;
 	uint64_t *ckpt;			/* segments of the checkpoint */
@@ -174,8 +175,8 @@ struct fs {
 
 	pthread_mutex_t lock;
 	pthread_mutex_t commit_lock, ckpt_lock;
-	pthread_t committer, worker, keeper;
-	pthread_cond_t worker_wake, keeper_wake, freed;	/* freed: drops were finished */
+	pthread_t committer, worker, keeper, giver;
+	pthread_cond_t worker_wake, keeper_wake, freed;	/* keeper_wake: the giver's too; freed: drops were finished */
 
 	struct inode **inodes;		/* by number */
 	struct dentry **names;		/* by (directory, name) */
@@ -345,6 +346,7 @@ int checkpoint_anew(struct fs *fs);
 /* ---- background.c */
 void *worker_thread(void *arg);
 void *keeper_thread(void *arg);		/* keeps the leases */
+void *giver_thread(void *arg);		/* gives back what bricks recall */
 
 /* ---- replay.c, apply.c, settle.c: the log, its records, and what they refer to */
 int replay(struct fs *fs);

@@ -92,6 +92,18 @@ static void set_cancel(bool allowed)
 	sigaction(SIGTERM, &action, NULL);
 }
 
+/* On standard error, beside a result on standard output that stays what it is. */
+static void tell_volatile(struct fsck *f, struct fs *fs)
+{
+	struct fs_brick brick;
+
+	for (unsigned b = 0; !f->talk.silent && fs_get_brick(fs, b, &brick); b++)
+		if (!strcmp(brick.method, FS_VOLATILE)) {
+			talk_clear(&f->talk);
+			report_warning("brick %s " FS_VOLATILE_TEXT, brick.endpoint);
+		}
+}
+
 /*
  * Looks at everything, and with `repair` repairs it, if all is to be repaired and a mount would not do it. 0 with f->result, or the error,
  * which error names.  *repaired: nothing is left to do.
@@ -112,6 +124,7 @@ static int look(struct fsck *f, bool repair, bool *repaired, char *error, size_t
 	}
 	rc = fs_check(fs, &f->result);
 	fs_get_info(fs, &f->info);
+	tell_volatile(f, fs);
 	if (!rc && repair && f->result.problems > f->result.repairable && !f->result.declined) {
 		set_cancel(false);
 		rc = fs_repair(fs);

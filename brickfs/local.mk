@@ -3,8 +3,8 @@ noinst_LTLIBRARIES += brickfs/libcore.la
 brickfs_libcore_la_SOURCES = \
 	brickfs/backend.h brickfs/backend-brick.c \
 	brickfs/volume.h brickfs/volume-internal.h brickfs/volume.c \
-	brickfs/volume-ids.c brickfs/volume-ranges.c \
-	brickfs/volume-map.c brickfs/volume-io.c \
+	brickfs/volume-ids.c brickfs/volume-ranges.c brickfs/volume-buffers.c \
+	brickfs/volume-map.c brickfs/volume-recall.c brickfs/volume-io.c \
 	brickfs/volume-alloc.c brickfs/volume-reconnect.c \
 	brickfs/core.h brickfs/fs.h brickfs/file.h \
 	brickfs/format.h brickfs/format.c \
@@ -23,7 +23,7 @@ brickfs_libcore_la_LIBADD = common/libbrick.la $(XXHASH_LIBS)
 noinst_LTLIBRARIES += brickfs/libfront.la
 brickfs_libfront_la_SOURCES = \
 	brickfs/endpoints.c \
-	brickfs/front.h brickfs/front.c brickfs/front-name.c brickfs/front-file.c \
+	brickfs/front.h brickfs/front.c brickfs/front-loop.c brickfs/front-name.c brickfs/front-file.c \
 	brickfs/mount-options.h brickfs/mount-options.c \
 	brickfs/mountpoint.h brickfs/mountpoint.c
 brickfs_libfront_la_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs $(FUSE_CFLAGS) $(MOUNT_CFLAGS)

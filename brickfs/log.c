@@ -267,6 +267,14 @@ static int ahead(struct fs *fs)
 	return r;
 }
 
+/*
+ * Batches come and go, and grow as they fill: what the bricks are told of once is one place that all of them leave from.
+ */
+static void *on_wire(struct log *log, size_t at, void *bytes, size_t size)
+{
+	return log->wire ? memcpy(log->wire + at, bytes, size) : bytes;
+}
+
 /* Writes one batch where it belongs, durable when it returns 0. */
 static int write_batch(struct fs *fs, struct batch *b)
 {
@@ -277,6 +285,8 @@ static int write_batch(struct fs *fs, struct batch *b)
 	size_t n = 0;
 	int r;
 
+	if (!log->wire)
+		log->wire = vol_buffer_alloc(fs->vol, FMT_BLOCK);
 	if (!log->segment || b->fresh || log->offset + size > FMT_BLOCK) {
 		struct fmt_segment s = {
 			.epoch = fs->super.epoch, .kind = FMT_HEAD, .first_batch = b->number,
@@ -300,7 +310,8 @@ static int write_batch(struct fs *fs, struct batch *b)
 		log->ahead = 0;
 		if (b->fresh)
 			log->fresh = log->segment;
-		io[n++] = (struct vol_io){ fmt_addr(FMT_LOG, log->segment), header, sizeof(header), true };
+		io[n++] = (struct vol_io){ fmt_addr(FMT_LOG, log->segment), on_wire(log, 0, header, sizeof(header)),
+					     sizeof(header), true };
 	}
 
 	struct fmt_batch head = {
@@ -310,7 +321,8 @@ static int write_batch(struct fs *fs, struct batch *b)
 	memcpy(head.uuid, fs->super.uuid, 16);
 	fmt_put_batch(b->data, &head);
 	memset(b->data + FMT_BATCH_HEADER + b->length, 0, size - FMT_BATCH_HEADER - b->length);
-	io[n++] = (struct vol_io){ fmt_addr(FMT_LOG, log->segment) + log->offset, b->data, (uint32_t)size, true };
+	io[n++] = (struct vol_io){ fmt_addr(FMT_LOG, log->segment) + log->offset,
+				     on_wire(log, FMT_SEGMENT_HEADER, b->data, size), (uint32_t)size, true };
 	r = vol_commit(fs->vol, io, n);
 	if (r)
 		return r;

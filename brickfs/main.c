@@ -6,7 +6,7 @@
  * live through it); the child mounts the core, then FUSE, and asks the kernel once for the root, so that an answer has
  * really been seen; then it says so to the parent, whose exit status is mount(8)'s, and its messages go to syslog.
  *
- * Threads: the main one waits in libfuse's loop; one takes the signals, from the start; one
+ * Threads: the main one waits for those that serve (front-loop.c); one takes the signals, from the start; one
  * asks for the root and ends.
  */
 #include <errno.h>
@@ -57,6 +57,7 @@ static const char usage[] =
 	"       brickfs -V | -h\n"
 	"ENDPOINT: tcp://host:port, unix:/path, rdma://host:port; one brick is enough, it knows the others\n"
 	"  -f  stay in the foreground\n"
+	"  -v  say more\n"
 	"  -d  show every request (implies -f)\n"
 	"  -o  ro, sync, noatime, suid, dev, noexec, timeo=SECONDS, wait=SECONDS, lanes=N, maps=N, commit=MS;\n"
 	"      see brickfs(8)\n";
@@ -205,6 +206,7 @@ static void *announce(void *arg)
 static void show_info(struct daemon *d)
 {
 	char uuid[37], capacity[16], space[16];
+	struct fs_brick brick;
 	struct fs_info info;
 
 	fs_get_info(d->fs, &info);
@@ -214,7 +216,13 @@ static void show_info(struct daemon *d)
 	report_notice("%s on %s: filesystem %s%s%s, epoch %ju, %u brick%s, %s, persistence %s", d->options->source, d->path,
 		      uuid, *info.label ? " " : "", info.label, (uintmax_t)info.epoch, info.bricks,
 		      info.bricks == 1 ? "" : "s", info.readonly ? "read-only" : "read-write",
-		      info.method ? info.method : "unknown");
+		      info.method);
+	for (unsigned b = 0; fs_get_brick(d->fs, b, &brick); b++) {
+		format_uuid(brick.uuid, uuid);
+		format_size(brick.capacity << 21, capacity);
+		report_notice("brick %s: %s, %s, persistence %s", brick.endpoint, uuid, capacity, brick.method);
+	}
+	format_size(info.capacity << 21, capacity);
 	report_notice("%ju inodes, %ju names; %s of %s free, reserve %ju blocks; %ju log segments; at mount %ju records replayed, %ju blocks were leaked",
 		      (uintmax_t)info.inodes, (uintmax_t)info.dentries, space, capacity, (uintmax_t)info.reserve,
 		      (uintmax_t)info.log_segments, (uintmax_t)info.replayed, (uintmax_t)info.leaked);
@@ -279,6 +287,7 @@ static int mount_core(struct daemon *d)
 		.commit_ms = o->commit_ms,
 		.problem = problem,
 	};
+	struct fs_brick brick;
 	struct fs_info info;
 	int rc = fs_mount(&d->fs, &options);
 
@@ -290,8 +299,11 @@ static int mount_core(struct daemon *d)
 	fs_get_info(d->fs, &info);
 	if (info.readonly && !o->readonly)
 		report_warning("%s: mounted read-only", o->source);
-	if (info.method && !strcmp(info.method, "volatile"))
-		report_warning("%s: a brick declares its memory to outlive power: nothing is written to a medium", o->source);
+	for (unsigned b = 0; fs_get_brick(d->fs, b, &brick); b++) {
+		report_info("brick %s: persistence %s", brick.endpoint, brick.method);
+		if (!strcmp(brick.method, FS_VOLATILE))
+			report_warning("brick %s " FS_VOLATILE_TEXT, brick.endpoint);
+	}
 	return 0;
 }
 
@@ -440,7 +452,7 @@ int main(int argc, char **argv)
 		mount_options_free(&options);
 		return 0;
 	}
-	if (options.foreground)
+	if (options.foreground || options.verbose)
 		report_init("brickfs", false, options.debug ? REPORT_DEBUG : REPORT_INFO);
 	if (prepare_directory(options.dir, daemon.path))
 		goto out;

@@ -175,6 +175,7 @@ int fs_make(const struct fs_make_options *options, struct fs_info *made)
 	struct fs_options fo = {
 		.backend = options->backend, .backend_context = options->backend_context, .manual = true,
 	};
+	struct fs_brick brick;
 	struct fs *fs;
 	int r = fs_new(&fs, &fo);
 
@@ -186,6 +187,8 @@ int fs_make(const struct fs_make_options *options, struct fs_info *made)
 		fs->info.clean = true;
 		fs_get_info(fs, made);
 	}
+	for (unsigned b = 0; !r && options->made && fs_get_brick(fs, b, &brick); b++)
+		options->made(options->made_arg, &brick);
 	fs_delete(fs);
 	return r;
 }

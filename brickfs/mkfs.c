@@ -34,6 +34,13 @@ static void print_blocks(const char *what, uint64_t blocks)
 	printf("%-12s %s (%ju blocks of 2 MiB)\n", what, text, (uintmax_t)blocks);
 }
 
+/* Also with -q: it is no matter of taste. */
+static void warn_volatile(void *arg, const struct fs_brick *brick)
+{
+	if (!strcmp(brick->method, FS_VOLATILE))
+		report_warning("brick %s " FS_VOLATILE_TEXT, brick->endpoint);
+}
+
 /* The bricks are asked, not remembered: what is printed is what is there. */
 static void print_brick(const char *endpoint)
 {
@@ -51,9 +58,6 @@ static void print_brick(const char *endpoint)
 	format_uuid(info->uuid, uuid);
 	format_size(info->capacity * VOL_BLOCK_SIZE, size);
 	printf("brick        %s, %s, %s, persistence %s\n", endpoint, uuid, size, info->method);
-	if (!strcmp(info->method, "volatile"))
-		report_warning("%s: the operator declares that this memory outlives power; nothing is written to a medium",
-			       endpoint);
 	backend_brick.close(session);
 }
 
@@ -106,6 +110,7 @@ int main(int argc, char **argv)
 	options.endpoint_count = count;
 
 	memset(&made, 0, sizeof(made));
+	options.made = warn_volatile;
 	rc = fs_make(&options, &made);
 	if (rc) {
 		const char *text = fs_error_text();
@@ -124,7 +129,7 @@ int main(int argc, char **argv)
 	print_blocks("capacity", made.capacity);
 	print_blocks("usable", made.free > made.reserve ? made.free - made.reserve : 0);
 	print_blocks("reserved", made.reserve);
-	printf("persistence  %s\n", made.method ? made.method : "unknown");
+	printf("persistence  %s\n", made.method);
 	if (fflush(stdout)) {
 		rc = -errno;
 		report_error("standard output: %s", strerror(errno));

@@ -19,7 +19,7 @@ enum option {
 	OPTION_IGNORED,		/* mount(8)'s own, or what we do anyway */
 	OPTION_RO, OPTION_RW, OPTION_SYNC, OPTION_ASYNC, OPTION_NOATIME, OPTION_ATIME, OPTION_REMOUNT,
 	OPTION_TIMEO, OPTION_WAIT, OPTION_LANES, OPTION_MAPS, OPTION_COMMIT,
-	OPTION_FOREGROUND, OPTION_DEBUG, OPTION_HELP, OPTION_VERSION,
+	OPTION_FOREGROUND, OPTION_VERBOSE, OPTION_DEBUG, OPTION_HELP, OPTION_VERSION,
 };
 
 /* fuse_opt's templates: "name=" takes a value; "-x" is an option of the command line, others stand behind -o. */
@@ -71,7 +71,7 @@ static const struct fuse_opt known[] = {
 	FUSE_OPT_KEY("nogroup", OPTION_IGNORED),
 	FUSE_OPT_KEY("comment=", OPTION_IGNORED),
 	FUSE_OPT_KEY("-n", OPTION_IGNORED),
-	FUSE_OPT_KEY("-v", OPTION_IGNORED),
+	FUSE_OPT_KEY("-v", OPTION_VERBOSE),
 	FUSE_OPT_KEY("-s", OPTION_IGNORED),
 	FUSE_OPT_KEY("-f", OPTION_FOREGROUND),
 	FUSE_OPT_KEY("-d", OPTION_DEBUG),
@@ -152,6 +152,9 @@ static int take(void *data, const char *arg, int key, struct fuse_args *rest)
 		return number(arg, 1, 60000, &o->commit_ms);
 	case OPTION_FOREGROUND:
 		o->foreground = true;
+		return 0;
+	case OPTION_VERBOSE:
+		o->verbose = true;
 		return 0;
 	case OPTION_DEBUG:
 		o->debug = o->foreground = true;

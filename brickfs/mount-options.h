@@ -19,6 +19,7 @@ struct mount_options {
 	size_t endpoint_count;
 	char *kernel;		/* the options that the kernel is told, comma separated; never NULL */
 	bool readonly, sync, noatime;
+	bool verbose;		/* messages as in the foreground */
 	bool foreground, debug, help, version;
 	unsigned timeo_s, wait_s, lanes, maps, commit_ms;	/* 0: not given */
 };

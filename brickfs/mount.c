@@ -5,7 +5,7 @@
  * Sessions; the superblock exclusive on every brick; list; replay; compare; a new
  * epoch, durable on every brick; leaks freed; the first segment.
  */
-#include "fs.h"
+#include "file.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -539,6 +539,8 @@ static void stop_threads(struct fs *fs)
 	pthread_cond_broadcast(&fs->worker_wake);
 	pthread_cond_broadcast(&fs->keeper_wake);
 	pthread_mutex_unlock(&fs->lock);
+	if (fs->started > 3)
+		pthread_join(fs->giver, NULL);
 	if (fs->started > 2)
 		pthread_join(fs->keeper, NULL);
 	if (fs->started > 1)
@@ -572,6 +574,8 @@ static int start_threads(struct fs *fs)
 		r = pthread_create(&fs->worker, NULL, worker_thread, fs);
 	if (!r && ++fs->started)
 		r = pthread_create(&fs->keeper, NULL, keeper_thread, fs);
+	if (!r && ++fs->started)
+		r = pthread_create(&fs->giver, NULL, giver_thread, fs);
 	if (!r) {
 		fs->started++;
 		return 0;
@@ -589,6 +593,8 @@ int fs_mount(struct fs **fsp, const struct fs_options *options)
 
 	if (r)
 		return r;
+	if (!fs->readonly)	/* before there are sessions: each is told when it is opened */
+		vol_buffer_add(fs->vol, file_zeroes, sizeof(file_zeroes));
 	r = attach(fs, &epoch);
 	if (!r) {
 		fs->info.clean = fs->super.clean;
@@ -639,6 +645,7 @@ int fs_tick(struct fs *fs)
 	pthread_mutex_unlock(&fs->lock);
 	if (due)
 		checkpoint(fs);
+	vol_give_back(fs->vol);
 	return r;
 }
 
@@ -695,6 +702,31 @@ static int finish(struct fs *fs)
 	return fs_super_write(fs);
 }
 
+int fs_buffer_add(struct fs *fs, void *memory, size_t size)
+{
+	int r = vol_buffer_add(fs->vol, memory, size);
+
+	return r ? fs_set_error(r, "%s", vol_reason(fs->vol, r)) : 0;
+}
+
+void fs_buffer_remove(struct fs *fs, void *memory)
+{
+	vol_buffer_remove(fs->vol, memory);
+}
+
+bool fs_get_brick(struct fs *fs, unsigned number, struct fs_brick *brick)
+{
+	if (number >= vol_bricks(fs->vol))
+		return false;
+	const struct backend_info *info = vol_brick_info(fs->vol, number);
+
+	memcpy(brick->uuid, info->uuid, sizeof(brick->uuid));
+	brick->endpoint = vol_brick_endpoint(fs->vol, number);
+	brick->method = info->method;
+	brick->capacity = info->capacity;
+	return true;
+}
+
 int fs_unmount(struct fs *fs)
 {
 	int r = 0;
@@ -716,6 +748,22 @@ void fs_abandon(struct fs *fs)
 	fs_delete(fs);
 }
 
+/* Of several bricks the one that promises least speaks for all. */
+static const char *weakest_method(const struct volume *vol)
+{
+	const char *method = "";
+
+	for (unsigned b = 0; b < vol_bricks(vol); b++) {
+		const char *this = vol_brick_info(vol, b)->method;
+
+		if (!b || !strcmp(this, FS_VOLATILE))
+			method = this;
+		else if (strcmp(method, FS_VOLATILE) && strcmp(method, this))
+			method = "mixed";
+	}
+	return method;
+}
+
 void fs_get_info(struct fs *fs, struct fs_info *info)
 {
 	pthread_mutex_lock(&fs->lock);
@@ -730,6 +778,6 @@ void fs_get_info(struct fs *fs, struct fs_info *info)
 	info->free = vol_free_blocks(fs->vol);
 	info->reserve = space_reserve(fs);
 	info->log_segments = fs->log.head_count + fs->log.ckpt_count;
-	info->method = info->bricks ? vol_brick_info(fs->vol, 0)->method : "";
+	info->method = weakest_method(fs->vol);
 	pthread_mutex_unlock(&fs->lock);
 }

@@ -607,7 +607,7 @@ int replay(struct fs *fs)
 
 	for (int k = 0; k < FMT_MARKS_COUNT; k++)
 		fs->next[k] = 1;
-	rp.buf = malloc(FMT_BLOCK);
+	rp.buf = vol_buffer_alloc(fs->vol, FMT_BLOCK);
 	r = rp.buf ? read_headers(&rp) : -ENOMEM;
 	if (!r)
 		r = rebuild_headers(&rp);
@@ -636,6 +636,6 @@ int replay(struct fs *fs)
 	fs->info.replayed = rp.records;
 	free(rp.ckpt);
 	free(rp.segment);
-	free(rp.buf);
+	vol_buffer_remove(fs->vol, rp.buf);
 	return r;
 }

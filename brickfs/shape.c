@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-const uint8_t file_zeroes[FMT_BLOCK];
+uint8_t file_zeroes[FMT_BLOCK] __attribute__((aligned(4096)));
 
 /* Windows of addresses: the first 32 MiB, then as much as the file has, 2 TiB at most; naturally aligned. */
 #define WINDOW_MIN 16u

@@ -3,7 +3,7 @@
  * volume-internal - what the files of the volume share.
  *
  * Lock order: persist_mutex is never held over anything.  recover_mutex of a brick -> lanes, by (brick,
- * lane) ascending -> mutex of a brick -> ids_lock, text_mutex.  Pins of maps are taken by brick
+ * lane) ascending -> mutex of a brick, buffers_mutex -> ids_lock, text_mutex.  Pins of maps are taken by brick
  * ascending, before lanes, all of a brick at once or none; whoever waits for a pin to go holds no
  * pin on that brick or a higher one, and no lane.  Nothing waits for the network under a brick's mutex.
  */
@@ -65,7 +65,7 @@ struct vol_brick {
 	uint8_t uuid[16];
 
 	/* Change only with every lane held; read with any. */
-	struct backend_session *session;	/* NULL: gone */
+	struct backend_session *session;	/* NULL: gone. Set by vol_session_set(); stays also while buffers_mutex is held */
 	atomic_uint lanes;		/* of the session */
 	struct backend_handle private_handle;
 	_Atomic uint64_t serial;	/* of the session: 1, 2, ... */
@@ -84,7 +84,9 @@ struct vol_brick {
 	struct vol_map **table;
 	size_t table_mask;
 	struct vol_map *oldest, *newest;	/* MAPPED ones, by last use */
-	size_t maps, slots;		/* in use; may be used */
+	size_t maps, slots;		/* in use; may be used: granted, less while the brick is short of memory */
+	size_t granted;
+	uint64_t squeezed_ms;		/* when slots was changed for that reason */
 	struct vol_waiter *waiters;	/* those who need slots, first come first */
 	bool starving;			/* the first of them waits for pins to go */
 	struct vol_ranges carried;	/* written on a connection that is lost: durable once mapped again */
@@ -94,6 +96,7 @@ struct vol_brick {
 };
 
 struct vol_group;
+struct vol_buffer;
 
 struct volume {
 	const struct backend *backend;
@@ -121,6 +124,9 @@ struct volume {
 	struct vol_twin *twin;		/* addresses on two bricks: those that are not in the groups */
 	size_t twins, twin_room;
 
+	pthread_mutex_t buffers_mutex;
+	struct vol_buffer *buffers;
+
 	pthread_mutex_t persist_mutex;
 	pthread_cond_t persist_cond;
 	bool persist_running;
@@ -135,6 +141,11 @@ void vol_sleep_ms(unsigned ms);
 unsigned vol_request_ms(const struct volume *vol);	/* how long an answer may take */
 /* 0, or why nothing more may be sent to this brick. */
 int vol_usable(const struct vol_brick *b);
+
+/* volume-buffers.c */
+/* With every lane held: another session, which gets to know the buffers, or none (NULL: before the old one is closed). */
+void vol_session_set(struct vol_brick *b, struct backend_session *session);
+void vol_buffers_free(struct volume *vol);
 
 /* volume-ids.c: which brick has which block */
 int vol_ids_insert(struct volume *vol, uint64_t addr, unsigned brick);	/* -EEXIST, -ENOMEM */
@@ -185,11 +196,21 @@ struct vol_map *vol_map_hold(struct vol_brick *b, uint64_t block);
 void vol_map_release(struct vol_brick *b, struct vol_map *map, bool gone);
 /* What was written on that lane is durable. The lane is held. */
 void vol_maps_persisted(struct vol_brick *b, struct vol_lane *lane);
+/* With the mutex held, which is dropped meanwhile: lets go of so many maps, about, if nobody has them pinned. How many went. */
+size_t vol_evict(struct vol_brick *b, size_t most);
 /* Makes what is carried durable: maps those blocks again. */
 int vol_settle(struct vol_brick *b);
 /* Everything written on that lane is carried: the connection is another one. All of it or nothing; b->mutex not held. */
 void vol_carry(struct vol_brick *b, struct vol_lane *lane);
 void vol_unmap_all(struct vol_brick *b);
+
+/* volume-recall.c: how many maps a brick that is short of memory lets us have */
+/* The brick had no memory for a map. True: it is worth another try at once; false: we hold next to nothing, it must make room. */
+bool vol_squeeze(struct vol_brick *b);
+/* With the mutex held: when the brick has not complained for a while, a few more are tried. */
+void vol_grow(struct vol_brick *b);
+/* Takes notice of what the brick has asked for. lane: held, with nothing in flight, is looked at; BACKEND_NO_LANE: any is held. */
+void vol_hear(struct vol_brick *b, unsigned lane);
 
 /* volume-reconnect.c */
 /*

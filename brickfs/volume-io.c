@@ -22,6 +22,8 @@ bool vol_lost(int error)
 	case -EHOSTUNREACH:
 	case -ENETUNREACH:
 	case -ENETDOWN:
+	case -ENODEV:		/* the device went, or there is none just now */
+	case -EADDRNOTAVAIL:
 	case -ESTALE:
 	case -EINPROGRESS:	/* never answered */
 		return true;
@@ -143,6 +145,7 @@ struct use {
 	uint64_t serial;
 	struct backend_io persist;
 	bool lost;			/* must be sent again */
+	bool denied;			/* as lost, because the brick knows no such handle; an error if the session is still the same */
 	int submitted;
 };
 
@@ -236,8 +239,23 @@ static int finish(struct use *use, bool commit)
 
 	bool refused = use->submitted && !vol_lost(use->submitted);
 
+	vol_hear(b, BACKEND_NO_LANE);
 	if (use->submitted)
 		r = use->submitted;
+	/* Over verbs a handle that the brick does not know (any more) is found out by its hardware, which ends the lane. */
+	for (size_t i = 0; i < use->parts && !refused; i++) {
+		struct backend_io *bio = &use->part[i].bio;
+
+		if (!use->part[i].done && bio->status == -EACCES &&
+		    (bio->op == BACKEND_READ || bio->handle.flags & BACKEND_MAP_WRITE)) {
+			use->denied = true;
+			bio->status = r = -ECONNRESET;
+		}
+	}
+	if (commit && !refused && use->persist.status == -EACCES) {
+		use->denied = true;
+		use->persist.status = r = -ECONNRESET;
+	}
 	use->lost = vol_lost(r);
 	/* A commit whose answer was lost is written again, whole: what may have arrived of it is no data that a restart loses. */
 	bool again = commit && (vol_lost(r) || vol_lost(use->persist.status));
@@ -358,6 +376,10 @@ static int recover_uses(struct use *uses, unsigned n, unsigned *attempts)
 
 		if (r)
 			return r;
+		if (uses[i].denied && b->serial == uses[i].serial) {
+			vol_say(b->vol, "brick %s refuses a handle that it gave to this session", b->endpoint);
+			return -EACCES;
+		}
 		if (++*attempts == ATTEMPTS_MAX) {
 			vol_latch(b->vol, -EIO, "brick %s: the connection breaks at every attempt", b->endpoint);
 			return -EIO;
@@ -547,6 +569,9 @@ static void job_end(struct job *job, bool begun)
 
 		if (!job->r)
 			job->r = job->io.status ? job->io.status : r;
+		/* Flushed through a handle that the brick does not know any more: see finish(). */
+		if (job->r == -EACCES)
+			job->r = -ECONNRESET;
 	}
 	if (!job->r)
 		vol_maps_persisted(b, job->lane);

@@ -13,6 +13,8 @@
 #include "volume-internal.h"
 
 #define EVICT_MAX 32u
+/* The brick has no memory for another map; stays in here. */
+#define BRICK_FULL (-ENOBUFS)
 
 int vol_maps_init(struct vol_brick *b)
 {
@@ -193,14 +195,18 @@ static bool wanted(const struct vol_part *parts, size_t n, uint64_t block)
 
 static bool evictable(const struct vol_map *map)
 {
-	return !map->pins && !map->leaving && map->state == VOL_MAPPED;
+	/* Also one that is to leave: those who wait for that are content when it is gone. */
+	return !map->pins && map->state == VOL_MAPPED;
 }
 
-/* Makes room for `want` maps or more, of those that the caller does not need himself. Drops the mutex meanwhile. */
-static int evict(struct vol_brick *b, size_t want, const struct vol_part *parts, size_t n)
+/*
+ * Makes room for `want` maps, of those that the caller does not need himself; while at it, for up to `batch` of them.
+ * Drops the mutex meanwhile.
+ */
+static int evict(struct vol_brick *b, size_t want, size_t batch, const struct vol_part *parts, size_t n)
 {
 	struct vol_map *victim[EVICT_MAX];
-	size_t count = 0, batch = b->slots / 2;
+	size_t count = 0;
 	bool dirty = false, again;
 	int r = 0;
 
@@ -262,13 +268,14 @@ static bool same_block(const struct vol_part *a, const struct vol_part *b)
 	return (a->io->addr & ~VOL_BLOCK_MASK) == (b->io->addr & ~VOL_BLOCK_MASK);
 }
 
-/* How many of the blocks have no map yet; -EAGAIN when one of them is on its way out. */
-static int missing(struct vol_brick *b, const struct vol_part *parts, size_t n, size_t *need)
+/* How many blocks there are, and how many of them have no map yet; -EAGAIN when one of them is on its way out. */
+static int missing(struct vol_brick *b, const struct vol_part *parts, size_t n, size_t *blocks, size_t *need)
 {
-	*need = 0;
+	*blocks = *need = 0;
 	for (size_t i = 0; i < n; i++) {
 		if (i && same_block(&parts[i], &parts[i - 1]))
 			continue;
+		++*blocks;
 		struct vol_map *map = find(b, parts[i].io->addr & ~VOL_BLOCK_MASK);
 
 		if (!map)
@@ -294,14 +301,14 @@ static int make_room(struct vol_brick *b, const struct vol_part *parts, size_t n
 {
 	struct vol_waiter self;
 	bool queued = false;
-	size_t need;
+	size_t blocks, need;
 	int r;
 
 	for (;;) {
 		r = vol_usable(b);
 		if (r)
 			break;
-		if (missing(b, parts, n, &need)) {
+		if (missing(b, parts, n, &blocks, &need)) {
 			pthread_cond_wait(&b->cond, &b->mutex);
 			continue;
 		}
@@ -313,24 +320,30 @@ static int make_room(struct vol_brick *b, const struct vol_part *parts, size_t n
 			pthread_cond_wait(&b->cond, &b->mutex);
 			continue;
 		}
-		if (need > b->slots) {	/* fewer were granted after a reconnect: the caller cuts again */
+		if (need && b->maps + need > b->slots)
+			vol_grow(b);
+		/*
+		 * Fewer than when the caller cut: he cuts again.  Those that are mapped count too: they are not given up for the
+		 * others, and nobody else's need be enough.
+		 */
+		if (need && blocks > b->slots) {
 			r = -E2BIG;
 			break;
 		}
-		size_t room = b->maps < b->slots ? b->slots - b->maps : 0;
-
-		if (need <= room)
+		if (!need || b->maps + need <= b->slots)
 			break;
+		size_t excess = b->maps + need - b->slots;
+
 		if (!queued) {
 			enqueue(b, &self);
 			queued = true;
 		}
-		if (!spare(b, parts, n, need - room)) {
+		if (!spare(b, parts, n, excess)) {
 			b->starving = true;
 			pthread_cond_wait(&b->cond, &b->mutex);
 			continue;
 		}
-		r = evict(b, need - room, parts, n);
+		r = evict(b, excess, b->slots / 2, parts, n);
 		if (r)
 			break;
 	}
@@ -388,8 +401,10 @@ static int map_missing(struct vol_brick *b, struct vol_map **maps, size_t n)
 	for (size_t i = 0; i < n; i++) {
 		int error = r ? r : status[i];
 
+		if (error == -ENOMEM && !r)
+			error = BRICK_FULL;
 		map_done(b, maps[i], &handles[i], error);
-		if (error && !r && error != -ENOMEM)
+		if (error && !r && error != BRICK_FULL)
 			vol_say(vol, "brick %s: block 0x%llx cannot be mapped: %s", b->endpoint,
 				(unsigned long long)maps[i]->block, strerror(-error));
 	}
@@ -462,29 +477,39 @@ static int pin_once(struct vol_brick *b, struct vol_part *parts, size_t n)
 	return r;
 }
 
-/* The brick has no memory for another map: gives some of ours back. False when there is nothing to give. */
-static bool give_back(struct vol_brick *b)
+size_t vol_evict(struct vol_brick *b, size_t most)
 {
-	bool some = false;
+	size_t before = b->maps;
 
-	pthread_mutex_lock(&b->mutex);
-	if (spare(b, NULL, 0, 1))
-		some = !evict(b, 1, NULL, 0);
-	pthread_mutex_unlock(&b->mutex);
-	return some;
+	/* Evicting looks for dirty ones only if there are too few clean ones. */
+	while (most > 0 && !spare(b, NULL, 0, most))
+		most--;
+	return most && !evict(b, most, most, NULL, 0) && before > b->maps ? before - b->maps : 0;
 }
 
 int vol_pin(struct vol_brick *b, struct vol_part *parts, size_t n)
 {
-	unsigned short_of_memory = 0;
+	uint64_t deadline = 0;
+	unsigned pause = 1;
 
 	for (;;) {
 		int r = pin_once(b, parts, n);
 
 		if (r == -EAGAIN)
 			continue;
-		if (r != -ENOMEM || short_of_memory++ == 3 || !give_back(b))
+		if (r != BRICK_FULL)
 			return r;
+		/* With fewer maps at once it goes on; a brick has memory for one map of each session at least, before long. */
+		if (vol_squeeze(b))
+			continue;
+		if (!deadline)
+			deadline = vol_now_ms() + b->vol->timeo_ms;
+		if (vol_now_ms() >= deadline) {
+			vol_say(b->vol, "brick %s has no memory for a single block: other sessions have it all mapped", b->endpoint);
+			return -ENOMEM;
+		}
+		vol_sleep_ms(pause);
+		pause = pause < 64 ? pause * 2 : 100;
 	}
 }
 

@@ -18,13 +18,6 @@ static bool transient(int error)
 	       error == -EUSERS || error == -EINTR;
 }
 
-static const char *reason(struct volume *vol, int error)
-{
-	const char *text = vol->backend->error_text();
-
-	return text && *text ? text : strerror(-error);
-}
-
 static bool has_dirty(struct vol_brick *b)
 {
 	bool dirty = b->carried_count;
@@ -76,14 +69,14 @@ static void install(struct vol_brick *b, struct backend_session *session, const 
 		vol_carry(b, &b->lane[i]);
 		b->lane[i].broken = false;
 	}
-	b->session = session;
+	vol_session_set(b, session);
 	b->current = *info;
 	b->lanes = info->lanes < b->lane_slots ? info->lanes : b->lane_slots;
 	b->private_handle = *handle;
 	b->serial++;
 	vol_maps_void(b);
 	pthread_mutex_lock(&b->mutex);
-	b->slots = slots;
+	b->slots = b->granted = slots;
 	if (lost) {
 		b->carried.n = 0;
 		b->carried_count = 0;
@@ -150,11 +143,13 @@ static int mend(struct vol_brick *b, unsigned lane, unsigned patience_ms)
 			b->lane[lane].broken = false;
 			return 0;
 		}
-		strncpy(last, reason(vol, r), sizeof(last) - 1);
+		strncpy(last, vol_reason(vol, r), sizeof(last) - 1);
 		last[sizeof(last) - 1] = 0;
 		if (b->session && (!transient(r) || (r == -EBUSY && ++busy == 5))) {
-			vol->backend->close(b->session);
-			b->session = NULL;
+			struct backend_session *dead = b->session;
+
+			vol_session_set(b, NULL);
+			vol->backend->close(dead);
 			for (unsigned i = 0; i < b->lane_slots; i++)
 				b->lane[i].broken = true;
 		}
@@ -166,7 +161,7 @@ static int mend(struct vol_brick *b, unsigned lane, unsigned patience_ms)
 				b->gone = -ESTALE;
 				return -ESTALE;
 			}
-			strncpy(last, reason(vol, r), sizeof(last) - 1);
+			strncpy(last, vol_reason(vol, r), sizeof(last) - 1);
 		}
 		if (!patience_ms)
 			return r;
@@ -211,7 +206,7 @@ static int recover(struct vol_brick *b, unsigned index, uint64_t serial, unsigne
 		return r;
 	if (!vol->fence || !vol->locked) {
 		b->gone = -EIO;
-		vol_latch(vol, -EIO, "brick %s: the connection was lost: %s", b->endpoint, reason(vol, -ECONNRESET));
+		vol_latch(vol, -EIO, "brick %s: the connection was lost: %s", b->endpoint, vol_reason(vol, -ECONNRESET));
 		goto gone;
 	}
 	/* The common case first, which others on this brick need not wait for. */

@@ -106,6 +106,7 @@ int vol_new(struct volume **out, const struct vol_options *options)
 	vol->exclusive = true;
 	pthread_mutex_init(&vol->text_mutex, NULL);
 	pthread_rwlock_init(&vol->ids_lock, NULL);
+	pthread_mutex_init(&vol->buffers_mutex, NULL);
 	pthread_mutex_init(&vol->persist_mutex, NULL);
 	pthread_cond_init(&vol->persist_cond, NULL);
 	*out = vol;
@@ -140,6 +141,8 @@ void vol_abandon(struct volume *vol)
 	free(vol->twin);
 	pthread_mutex_destroy(&vol->text_mutex);
 	pthread_rwlock_destroy(&vol->ids_lock);
+	vol_buffers_free(vol);
+	pthread_mutex_destroy(&vol->buffers_mutex);
 	pthread_mutex_destroy(&vol->persist_mutex);
 	pthread_cond_destroy(&vol->persist_cond);
 	free(vol->name);
@@ -158,7 +161,7 @@ void vol_delete(struct volume *vol)
 	vol_abandon(vol);
 }
 
-static const char *reason(struct volume *vol, int error)
+const char *vol_reason(struct volume *vol, int error)
 {
 	const char *text = vol->backend->error_text();
 
@@ -177,7 +180,7 @@ static int brick_new(struct volume *vol, const char *endpoint, struct backend_se
 	memcpy(b->uuid, b->info.uuid, sizeof(b->uuid));
 	b->serial = 1;
 	b->lanes = b->info.lanes < VOL_LANES_MAX ? b->info.lanes : VOL_LANES_MAX;
-	b->slots = vol_maps_slots(vol, &b->info);
+	b->slots = b->granted = vol_maps_slots(vol, &b->info);
 	b->free_blocks = b->info.free;
 	pthread_mutex_init(&b->recover_mutex, NULL);
 	pthread_mutex_init(&b->mutex, NULL);
@@ -195,7 +198,7 @@ static int brick_new(struct volume *vol, const char *endpoint, struct backend_se
 		brick_free(b);
 		return -ENOMEM;
 	}
-	b->session = session;
+	vol_session_set(b, session);
 	*out = b;
 	return 0;
 }
@@ -222,7 +225,7 @@ int vol_connect(struct volume *vol, const char *endpoint, unsigned *brick)
 	}
 	r = vol->backend->open(vol->backend_context, endpoint, vol->name, vol->want_lanes, vol->want_maps, vol_request_ms(vol), &session);
 	if (r) {
-		vol_say(vol, "brick %s cannot be reached: %s", endpoint, reason(vol, r));
+		vol_say(vol, "brick %s cannot be reached: %s", endpoint, vol_reason(vol, r));
 		return r;
 	}
 	const struct backend_info *info = vol->backend->info(session);
@@ -319,6 +322,11 @@ static int lock_brick(struct vol_brick *b, unsigned wait_ms)
 				      vol->exclusive ? BACKEND_MAP_WRITE | BACKEND_MAP_EXCLUSIVE : 0, &b->private_handle, &status);
 		if (!r)
 			r = status;
+		/* Without memory for one map it is making room: as it is with one that is released. */
+		if (r == -ENOMEM && vol_now_ms() - start < wait_ms) {
+			vol_sleep_ms(50);
+			continue;
+		}
 		if (r != -EBUSY)
 			break;
 		bool found = holder(b, lane, &last);
@@ -338,7 +346,7 @@ static int lock_brick(struct vol_brick *b, unsigned wait_ms)
 	if (r == -ENOENT)
 		vol_say(vol, "brick %s has no superblock", b->endpoint);
 	else if (r && r != -EBUSY)
-		vol_say(vol, "brick %s: its superblock cannot be locked: %s", b->endpoint, reason(vol, r));
+		vol_say(vol, "brick %s: its superblock cannot be locked: %s", b->endpoint, vol_reason(vol, r));
 	return r;
 }
 
@@ -451,7 +459,7 @@ static int list_once(struct vol_brick *b, struct backend_extent **extents, size_
 		}
 		vol_lane_put(lane);
 		if (r) {
-			vol_say(vol, "brick %s cannot be listed: %s", b->endpoint, reason(vol, r));
+			vol_say(vol, "brick %s cannot be listed: %s", b->endpoint, vol_reason(vol, r));
 			return r;
 		}
 		if (!from)

@@ -38,7 +38,7 @@ struct vol_options {
 	const struct backend *backend;
 	void *backend_context;
 	unsigned lanes;		/* of each brick, 0: 4 */
-	unsigned maps;		/* blocks mapped at once on each brick, 0: as granted; the smaller of both */
+	unsigned maps;		/* blocks mapped at once on each brick, 0: as granted; the smaller of both, less while the brick is short of memory */
 	unsigned timeo_ms;	/* how long a brick may be away, 0: 60000 */
 	uint64_t private_addr;	/* the one address that every brick has a block of its own under (the superblock) */
 	const char *name;	/* shown to people at the brick; NULL: the backend's default */
@@ -49,6 +49,9 @@ struct vol_options {
  * person can act on (connect, lock, list, a latch) leaves a sentence here.
  */
 const char *vol_text(struct volume *vol);
+
+/* The backend's own words for what this thread's last call there failed with, or errno's. */
+const char *vol_reason(struct volume *vol, int error);
 
 int vol_new(struct volume **vol, const struct vol_options *options);
 /* Ends everything: what is dirty is not persisted (call vol_persist() first), maps go CLEAN where they are. */
@@ -124,6 +127,17 @@ struct vol_io {
 	bool write;
 };
 
+/*
+ * Memory that I/O goes from and into again and again: over verbs it then goes without a copy, and without
+ * being registered each time.  Known to every session from now on, also after a reconnect.
+ * add: the caller's memory, which he removes before he frees it; an error is why a brick's session could not
+ * register it: it counts as added all the same, and I/O with it works.  -ENOMEM may also say that it was not added, which removing forgives.
+ * alloc: pages of zeroes; NULL: no memory.  remove also gives those back; NULL is ignored.  vol_delete() gives back what is left.
+ */
+int vol_buffer_add(struct volume *vol, void *memory, size_t size);
+void *vol_buffer_alloc(struct volume *vol, size_t size);
+void vol_buffer_remove(struct volume *vol, void *memory);
+
 /* Does all of them at once (order among them is undefined) and waits for all: 0, or the first error. -ENOENT: no such block. */
 int vol_io(struct volume *vol, const struct vol_io *ios, size_t n);
 /* Writes, with a persist of exactly those ranges behind them: durable when it returns 0. For the log. */
@@ -141,6 +155,11 @@ void vol_fail(struct volume *vol, int error, const char *text);
  * third of the smallest lease (vol_lease_ms()); never waits for lanes in use, which hold the lease themselves.
  */
 void vol_keepalive(struct volume *vol);
+/*
+ * Looks, without sending anything, whether bricks want memory back, and gives it back: the least recently used
+ * maps that nobody has pinned.  For a background thread, a few times a second.  May wait as I/O does.
+ */
+void vol_give_back(struct volume *vol);
 unsigned vol_lease_ms(const struct volume *vol);	/* the smallest of all bricks; 0: no brick */
 
 #endif

@@ -74,7 +74,7 @@ struct brick_info {
 /*
  * Opens a session with its lane 0 (brick_lane(s, 0)).  endpoint: tcp://host:port,
  * unix:/path, rdma://host:port.  -EINVAL, -ECONNREFUSED, -ETIMEDOUT, -EPROTO,
- * -EUSERS (the brick has its most sessions), ...
+ * -EUSERS (the brick has its most sessions), verbs: -ENODEV (no device serves the address), ...
  */
 int brick_open(const char *endpoint, const struct brick_options *options,
 	       struct brick_session **session);
@@ -109,8 +109,10 @@ struct brick_extent { uint64_t start, count; };	/* address, blocks */
 struct brick_range { uint64_t addr; uint32_t length; };	/* inside one block */
 
 /*
- * Memory for reads and writes.  Any memory works over tcp and local; over verbs
- * it must be the library's or registered.  A buffer belongs to its session.
+ * Memory for reads and writes.  Any memory works; over verbs the library's own and what is
+ * registered is used where it lies, the rest is copied, or registered for the time of a large
+ * request.  -ENOMEM (locked memory is limited), ...  A buffer belongs to its session, and must
+ * not be given back while a request uses it.
  */
 void *brick_buffer_alloc(struct brick_session *session, size_t size);
 void brick_buffer_free(struct brick_session *session, void *buffer);

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "session.h"
@@ -138,6 +139,7 @@ static int decode_handles(struct brick_lane *lane, struct op *op, size_t first, 
 			handle->place = handles[i].place;
 			handle->key = handles[i].key;
 			handle->flags = op->flags | (op->flags & BRICK_MAP_EXCLUSIVE ? BRICK_MAP_WRITE : 0);
+			handles_put(session, handle->addr, op->flags, &handles[i]);
 		}
 		set_status(op, first + i, status);
 	}
@@ -158,6 +160,8 @@ int call_decode(struct brick_lane *lane, struct op *op, size_t first, size_t cou
 			return wrong(lane, op);
 		for (size_t i = 0; i < count; i++)
 			set_status(op, first + i, entry_status(lane, op, first + i, statuses[i]));
+		if (op->type == WIRE_FREE || op->type == WIRE_UNMAP)
+			handles_drop(lane->session, op->addrs + first, count);
 		return 0;
 	case WIRE_MAP:
 		return decode_handles(lane, op, first, count, msg, len);
@@ -198,6 +202,7 @@ int brick_post_free(struct brick_lane *lane, const uint64_t *addrs, size_t n, in
 {
 	const struct op op = { .type = WIRE_FREE, .addrs = addrs, .n = n, .statuses = status };
 
+	handles_drop(lane->session, addrs, n);
 	return post_batch(lane, &op, cookie);
 }
 
@@ -219,7 +224,36 @@ int brick_post_unmap(struct brick_lane *lane, const uint64_t *addrs, size_t n, u
 
 	if (flags & ~WIRE_UNMAP_KNOWN)
 		return brick_fail(-EINVAL, "%s: unmap with unknown flags 0x%x", lane->session->text, flags);
+	handles_drop(lane->session, addrs, n);
 	return post_batch(lane, &op, cookie);
+}
+
+/* Persists by RDMA FLUSH: -ENOENT when not all of it is in blocks that this session knows. */
+static int post_flush(struct brick_lane *lane, const struct brick_range *ranges, size_t n, int *status, uint64_t cookie)
+{
+	struct transport_range *flush;
+	struct op *op;
+	int ret;
+
+	if (n == 0 || n > UINT32_MAX)
+		return -ENOENT;
+	flush = calloc(n, sizeof(*flush));
+	if (!flush || !handles_find(lane->session, ranges, n, flush)) {
+		free(flush);
+		return -ENOENT;
+	}
+	ret = lane_op(lane, OP_FLUSH, cookie, &op);
+	if (ret < 0) {
+		free(flush);
+		return ret;
+	}
+	for (size_t i = 0; status && i < n; i++)
+		status[i] = 0;
+	op->n = n;
+	op->statuses = status;
+	op->flush = flush;
+	op->io = (struct transport_io){ .ranges = flush, .range_count = (uint32_t)n };
+	return lane_post_io(lane, op);
 }
 
 int brick_post_persist(struct brick_lane *lane, const struct brick_range *ranges, size_t n,
@@ -233,6 +267,12 @@ int brick_post_persist(struct brick_lane *lane, const struct brick_range *ranges
 		if (ranges[i].length == 0 || ranges[i].length > BRICK_BLOCK_SIZE - offset)
 			return brick_fail(-EINVAL, "%s: persist of %u bytes at 0x%" PRIx64 ": not in one block",
 					  lane->session->text, ranges[i].length, ranges[i].addr);
+	}
+	if (lane->session->info.method == BRICK_PERSIST_FLUSH) {
+		int ret = post_flush(lane, ranges, n, status, cookie);
+
+		if (ret != -ENOENT)
+			return ret;
 	}
 	return post_batch(lane, &op, cookie);
 }

@@ -25,6 +25,8 @@
 #include "session.h"
 
 #define LATE_FACTOR 4
+#define UNTIMED_POLLS 16		/* polls until the clock is looked at, where a poll costs less than that */
+#define SPIN_PATIENCE 8			/* so many vain spins and it is left out; tried again after as many waits */
 
 static uint64_t now_ns(void)
 {
@@ -50,6 +52,7 @@ int lane_new(struct brick_session *session, unsigned number, unsigned depth, str
 	STAILQ_INIT(&lane->ready);
 	TAILQ_INIT(&lane->free_slots);
 	TAILQ_INIT(&lane->sent);
+	lane->ops_made = depth;
 	lane->ops = calloc(depth, sizeof(*lane->ops));
 	lane->slots = calloc(depth, sizeof(*lane->slots));
 	if (!lane->ops || !lane->slots)
@@ -85,6 +88,8 @@ void lane_delete(struct brick_lane *lane)
 		close(lane->epoll);
 	if (lane->timer >= 0)
 		close(lane->timer);
+	for (unsigned i = 0; lane->ops && i < lane->ops_made; i++)
+		free(lane->ops[i].flush);
 	free(lane->ops);
 	free(lane->slots);
 	free(lane);
@@ -103,6 +108,8 @@ void lane_limit(struct brick_lane *lane, unsigned depth)
 
 static void ready(struct brick_lane *lane, struct op *op)
 {
+	free(op->flush);
+	op->flush = NULL;
 	STAILQ_INSERT_TAIL(&lane->ready, op, link);
 }
 
@@ -174,7 +181,16 @@ static void on_done(void *arg, struct transport_io *io, int status)
 	struct brick_lane *lane = arg;
 	struct slot *slot = find_slot(lane, io->id);
 
+	/* What was in order is refused by a brick that is going: there is nothing that the application should do better. */
+	if (status == -EACCES && (io->ranges || handles_allow(lane->session, io)))
+		status = -ECONNRESET;
 	if (status)
+		call_failed(slot->op, slot->first, slot->count, status);
+	if (status == -ENOMEM || status == -EFAULT)
+		fail_op(slot->op, status);	/* not the brick's words: there is a text */
+	else if (status == -ECONNRESET)
+		fail_op(slot->op, status);	/* the provider is about to say what broke the lane */
+	else if (status)
 		fail_op(slot->op, brick_fail(status, "%s: the brick refused to %s %u bytes at 0x%" PRIx64 ": %s",
 					     lane->session->text, io->write ? "write" : "read", io->length,
 					     io->addr + io->offset, brick_errno_text(status)));
@@ -201,7 +217,7 @@ static int on_message(void *arg, const uint8_t *msg, size_t len)
 	}
 	slot = find_slot(lane, header.id);
 	if (!slot || header.type != (slot->op->type | WIRE_REPLY) || slot->op->type == WIRE_READ ||
-	    slot->op->type == WIRE_WRITE || header.flags)
+	    slot->op->type == WIRE_WRITE || slot->op->type == OP_FLUSH || header.flags)
 		return brick_fail(-EPROTO, "%s: the brick sent a message of type 0x%x that answers nothing (request %u)",
 				  text, header.type, header.id);
 	if (header.status) {
@@ -306,7 +322,7 @@ int lane_op(struct brick_lane *lane, uint16_t type, uint64_t cookie, struct op *
 	if (!op || lane->unsent || TAILQ_EMPTY(&lane->free_slots))
 		return -EAGAIN;		/* not an error: no text */
 	STAILQ_REMOVE_HEAD(&lane->free_ops, link);
-	memset(op, 0, sizeof(*op));
+	memset(op, 0, offsetof(struct op, io));	/* io and iov are written whole, where they are used */
 	op->type = type;
 	op->cookie = cookie;
 	lane->in_flight++;
@@ -318,6 +334,15 @@ void lane_drop(struct brick_lane *lane, struct op *op)
 {
 	lane->in_flight--;
 	STAILQ_INSERT_HEAD(&lane->free_ops, op, link);
+}
+
+/* What has moved without a look at the clock has moved now, at the latest. */
+static void note_time(struct brick_lane *lane, uint64_t now)
+{
+	if (lane->moved)
+		lane->moved_ns = now;
+	lane->moved = false;
+	lane->untimed = 0;
 }
 
 /* When the first of what is in flight will be late. */
@@ -344,7 +369,6 @@ static struct slot *take_slot(struct brick_lane *lane, struct op *op, size_t fir
 	slot->op = op;
 	slot->first = first;
 	slot->count = count;
-	slot->posted_ns = now_ns();
 	op->messages++;
 	return slot;
 }
@@ -367,6 +391,7 @@ static void send_batch(struct brick_lane *lane)
 		op->sent += count;
 		if (op->sent == op->n)
 			lane->unsent = NULL;
+		slot->posted_ns = now_ns();
 		len = call_encode(op, slot->id, first, count, buf);
 		ret = lane->session->ops->send(lane->transport, buf, len);
 		if (ret < 0)
@@ -389,8 +414,10 @@ int lane_post_io(struct brick_lane *lane, struct op *op)
 	struct slot *slot;
 	int ret;
 
-	slot = take_slot(lane, op, 0, 1);
-	op->n = op->sent = 1;
+	if (op->n == 0)
+		op->n = 1;	/* a flush has its ranges */
+	op->sent = op->n;
+	slot = take_slot(lane, op, 0, op->n);
 	op->io.id = slot->id;
 	ret = lane->session->ops->post(lane->transport, &op->io);
 	if (ret == -EINVAL) {
@@ -400,10 +427,13 @@ int lane_post_io(struct brick_lane *lane, struct op *op)
 		lane_drop(lane, op);
 		return ret;
 	}
-	if (ret < 0)
-		lane_break(lane, ret);
+	/* What is over already is never late: where that is the rule (local), the clock would cost more than the rest. */
+	if (ret == 0)
+		slot->posted_ns = now_ns();
 	else if (ret == 1)
 		slot_over(lane, slot);
+	else
+		lane_break(lane, ret);
 	return 0;
 }
 
@@ -417,10 +447,14 @@ static void progress(struct brick_lane *lane)
 		return;
 	/*
 	 * The clock is read before the replies are: whoever did not poll for a long time
-	 * finds the answers that have come, and not a brick that is late.
+	 * finds the answers that have come, and not a brick that is late.  Where polling is
+	 * cheaper than the clock it is read now and then.
 	 */
-	if (!TAILQ_EMPTY(&lane->sent) || lane->timer_ns)
+	if ((!TAILQ_EMPTY(&lane->sent) || lane->timer_ns) &&
+	    (!lane->session->ops->cheap_poll || lane->timer_ns || ++lane->untimed >= UNTIMED_POLLS)) {
 		now = now_ns();
+		note_time(lane, now);
+	}
 	moved = lane->session->ops->poll(lane->transport);
 	if (moved < 0) {
 		lane_break(lane, moved);
@@ -428,6 +462,8 @@ static void progress(struct brick_lane *lane)
 	}
 	if (moved > 0 && now)
 		lane->moved_ns = now;
+	else if (moved > 0)
+		lane->moved = true;
 	if (lane->unsent)
 		send_batch(lane);
 	if (lane->timer_ns && now >= lane->timer_ns) {
@@ -436,7 +472,7 @@ static void progress(struct brick_lane *lane)
 		if (read(lane->timer, &expirations, sizeof(expirations)) > 0)
 			lane->timer_ns = 0;
 	}
-	if (now >= deadline(lane))
+	if (now && now >= deadline(lane))
 		lane_break(lane, brick_fail(-ETIMEDOUT, "%s: no answer from the brick for %u ms", lane->session->text,
 					    lane->session->timeout_ms));
 }
@@ -469,19 +505,59 @@ int brick_poll(struct brick_lane *lane, struct brick_completion *completions, in
 	return n;
 }
 
+/*
+ * Looks for completions for a while, where that is cheap: an answer often comes sooner than a sleeper
+ * could be woken.  A lane whose answers took longer all the time tries it only now and then.
+ */
+static void spin(struct brick_lane *lane, uint64_t until_ns)
+{
+	uint64_t start, now;
+
+	if (lane->spin_misses >= SPIN_PATIENCE && ++lane->spin_skips < SPIN_PATIENCE)
+		return;
+	lane->spin_skips = 0;
+	start = now = now_ns();
+	if (until_ns > start + lane->session->spin_ns)
+		until_ns = start + lane->session->spin_ns;
+	do {
+		for (int i = 0; i < UNTIMED_POLLS; i++) {
+			int moved = lane->session->ops->poll(lane->transport);
+
+			if (moved < 0) {
+				lane_break(lane, moved);
+				return;
+			}
+			if (moved == 0)
+				continue;
+			lane->moved = true;
+			if (lane->unsent)
+				send_batch(lane);
+			if (lane->error || !STAILQ_EMPTY(&lane->ready)) {
+				lane->spin_misses = 0;
+				return;
+			}
+		}
+		now = now_ns();
+	} while (now < until_ns);
+	if (lane->spin_misses < SPIN_PATIENCE)
+		lane->spin_misses++;
+}
+
 /* Sleeps until the connection has something, or until the time; 0 when it is worth to poll again. */
 static int sleep_until(struct brick_lane *lane, uint64_t until_ns)
 {
-	uint64_t late = deadline(lane);
 	struct pollfd pfd = { .fd = lane->session->ops->fd(lane->transport) };
 	struct timespec time;
-	uint64_t now;
+	uint64_t now, late;
 
 	if (lane->session->ops->arm(lane->transport, &pfd.events))
 		return 0;
+	now = now_ns();
+	note_time(lane, now);
+	late = deadline(lane);
 	if (late < until_ns)
 		until_ns = late;
-	now = now_ns();
+	lane->untimed = UNTIMED_POLLS;	/* the next poll looks at the clock */
 	if (now >= until_ns)
 		return 0;
 	time.tv_sec = (time_t)((until_ns - now) / 1000000000);
@@ -495,6 +571,8 @@ static int sleep_until(struct brick_lane *lane, uint64_t until_ns)
 /* polled: the caller has just posted, it is too early for an answer. */
 static int wait_for(struct brick_lane *lane, struct brick_completion *completions, int max, uint64_t until_ns, bool polled)
 {
+	bool spun = !lane->session->ops->cheap_poll;
+
 	for (;;) {
 		int ret, n = polled ? take(lane, completions, max) : brick_poll(lane, completions, max);
 
@@ -503,8 +581,13 @@ static int wait_for(struct brick_lane *lane, struct brick_completion *completion
 		polled = false;
 		if (lane->error)
 			return brick_fail(lane->error, "%s", lane->error_text);
-		if (now_ns() >= until_ns)
+		if (until_ns != UINT64_MAX && now_ns() >= until_ns)
 			return -ETIME;
+		if (!spun) {
+			spun = polled = true;
+			spin(lane, until_ns);
+			continue;
+		}
 		ret = sleep_until(lane, until_ns);
 		if (ret < 0)
 			return ret;
@@ -558,9 +641,9 @@ int brick_fd(struct brick_lane *lane)
 
 int brick_arm(struct brick_lane *lane)
 {
-	uint64_t late = deadline(lane);
 	struct epoll_event event = { 0 };
 	short wanted = 0;
+	uint64_t late;
 	int ret;
 
 	if (!STAILQ_EMPTY(&lane->ready))
@@ -579,6 +662,9 @@ int brick_arm(struct brick_lane *lane)
 			goto fail;
 		lane->epoll_events = event.events;
 	}
+	if (lane->moved)
+		note_time(lane, now_ns());
+	late = deadline(lane);
 	/* A timer that goes off too early costs one poll; one that is set for each request costs more. */
 	if (late != UINT64_MAX && (lane->timer_ns == 0 || lane->timer_ns > late)) {
 		struct itimerspec spec = { .it_value = { .tv_sec = (time_t)(late / 1000000000),

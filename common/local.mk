@@ -10,11 +10,14 @@ lib_LTLIBRARIES += common/libbrick.la
 common_libbrick_la_SOURCES = \
 	common/brick.h \
 	common/brick-error.h common/brick-error.c \
-	common/session.h common/session.c common/lane.c common/calls.c \
+	common/session.h common/session.c common/lane.c common/calls.c common/handles.c \
 	common/transport.h common/transport-tcp.c common/transport-local.c \
-	common/stream.h common/stream.c
-common_libbrick_la_LIBADD = common/libcommon.la $(PTHREAD_LIBS)
-# The soname stays at 0 while the version is 0.x: the interface may change with a release until verbs has shaped it.
+	common/stream.h common/stream.c \
+	common/transport-verbs.h common/transport-verbs.c common/transport-verbs-connect.c \
+	common/transport-verbs-domain.c common/transport-verbs-memory.c
+common_libbrick_la_CFLAGS = $(AM_CFLAGS) $(IBVERBS_CFLAGS) $(RDMACM_CFLAGS)
+common_libbrick_la_LIBADD = common/libcommon.la $(RDMACM_LIBS) $(IBVERBS_LIBS) $(PTHREAD_LIBS)
+# The soname stays at 0 while the version is 0.x: the interface may change with a release.
 common_libbrick_la_LDFLAGS = $(AM_LDFLAGS) -version-info 0:0:0 -no-undefined \
 	-Wl,--version-script=$(top_srcdir)/common/libbrick.map
 common_libbrick_la_DEPENDENCIES = common/libcommon.la common/libbrick.map

@@ -18,19 +18,11 @@ static int decode_hello(struct op *op, const uint8_t *msg, size_t len)
 	return wire_get_hello_reply(msg, len, op->out);
 }
 
-static const struct transport_ops *provider(const char *text, enum endpoint_kind kind)
-{
-	switch (kind) {
-	case ENDPOINT_TCP:
-		return &transport_tcp;
-	case ENDPOINT_LOCAL:
-		return &transport_local;
-	default:
-		brick_fail(-EPROTONOSUPPORT, "%s: this libbrick has no verbs transport; reach the brick by tcp:// or unix:",
-			   text);
-		return NULL;
-	}
-}
+static const struct transport_ops *const providers[] = {
+	[ENDPOINT_TCP] = &transport_tcp,
+	[ENDPOINT_LOCAL] = &transport_local,
+	[ENDPOINT_VERBS] = &transport_verbs,
+};
 
 static void default_name(char *name, size_t size)
 {
@@ -54,6 +46,8 @@ static int hello(struct brick_session *session, struct brick_lane *lane, const s
 	struct brick_info *info = &session->info;
 	int ret;
 
+	if (session->ops->features)
+		ask.features = session->ops->features(session->domain);
 	if (options->name)
 		snprintf(ask.name, sizeof(ask.name), "%s", options->name);
 	else
@@ -64,6 +58,8 @@ static int hello(struct brick_session *session, struct brick_lane *lane, const s
 	if (reply.features & ~ask.features)
 		return brick_fail(-EPROTO, "%s: the brick turned on features that were not asked for (0x%" PRIx64 ")",
 				  session->text, reply.features);
+	if (reply.method == WIRE_PERSIST_FLUSH && !(reply.features & WIRE_FEATURE_FLUSH))
+		return brick_fail(-EPROTO, "%s: the brick wants RDMA FLUSH and did not grant it", session->text);
 	if (reply.method < WIRE_PERSIST_TARGET || reply.method > WIRE_PERSIST_VOLATILE)
 		return brick_fail(-EPROTO, "%s: the brick persists by a method that this libbrick does not know (%u)",
 				  session->text, reply.method);
@@ -106,6 +102,7 @@ static void session_delete(struct brick_session *session)
 	}
 	if (session->ops)
 		session->ops->domain_close(session->domain);
+	handles_close(session);
 	pthread_mutex_destroy(&session->lock);
 	free(session);
 }
@@ -131,6 +128,7 @@ int brick_open(const char *endpoint, const struct brick_options *options, struct
 	pthread_mutex_init(&session->lock, NULL);
 	LIST_INIT(&session->buffers);
 	session->timeout_ms = options->timeout_ms ? options->timeout_ms : SESSION_TIMEOUT_MS;
+	session->spin_ns = (options->spin_us ? options->spin_us : SESSION_SPIN_US) * 1000ull;
 	ret = endpoint_parse(endpoint, &session->endpoint);
 	if (ret < 0) {
 		ret = brick_fail(-EINVAL, "%s: not an endpoint: expected " ENDPOINT_SYNTAX, endpoint);
@@ -142,16 +140,16 @@ int brick_open(const char *endpoint, const struct brick_options *options, struct
 		ret = brick_fail(-ENOMEM, "%s: no memory for a session", endpoint);
 		goto fail;
 	}
-	ret = -EPROTONOSUPPORT;
-	session->ops = provider(session->text, session->endpoint.kind);
-	if (!session->ops)
-		goto fail;
+	session->ops = providers[session->endpoint.kind];
 	ret = session->ops->domain_open(&session->endpoint, &session->domain);
 	if (ret < 0) {
 		session->ops = NULL;
 		goto fail;
 	}
-	ret = lane_new(session, 0, depth, &lane);
+	if (session->ops->device_checks)
+		ret = handles_open(session);
+	if (ret == 0)
+		ret = lane_new(session, 0, depth, &lane);
 	if (ret < 0)
 		goto fail;
 	session->lanes[0] = lane;

@@ -25,9 +25,14 @@
 #define SESSION_LANES_MAX 1024
 #define SESSION_NOTICES_MAX 64
 #define SESSION_TIMEOUT_MS 10000
+#define SESSION_SPIN_US 50		/* some round trips of a fast network, and less than what a sleep costs on a busy host */
 #define SESSION_BYE_MS 1000		/* how long brick_close() waits for the brick to take the session down */
 
+/* A persist that is RDMA FLUSH: the lane's own name for it, which is never on the wire. */
+#define OP_FLUSH 0x7fff
+
 struct op;
+struct session_handles;
 
 /* What a call wants to be told by its reply beyond statuses: decodes the body of a reply to op. 0, or -EPROTO. */
 typedef int (*op_decode)(struct op *op, const uint8_t *msg, size_t len);
@@ -48,7 +53,8 @@ struct op {
 	op_decode decode;		/* single calls */
 	const void *in;
 	void *out;
-	struct transport_io io;		/* read, write */
+	struct transport_io io;		/* read, write, flush */
+	struct transport_range *flush;	/* flush: io's ranges */
 	struct iovec iov;
 };
 
@@ -73,6 +79,7 @@ struct brick_lane {
 	char error_text[BRICK_ERROR_MAX];
 
 	struct op *ops;
+	unsigned ops_made;		/* the depth that was asked for */
 	struct slot *slots;
 	struct op_list free_ops, ready;
 	struct slot_list free_slots, sent;
@@ -80,6 +87,10 @@ struct brick_lane {
 	unsigned in_flight;		/* posted and not returned by brick_poll() */
 	uint64_t timeout_ns;
 	uint64_t moved_ns;		/* when bytes or completions moved last */
+	bool moved;			/* since then, at a time that nobody has looked at the clock */
+	unsigned untimed;		/* polls since the clock was looked at */
+	unsigned spin_misses;		/* waits in a row for which spinning was in vain */
+	unsigned spin_skips;		/* waits since spinning was tried */
 
 	int epoll, timer;		/* brick_fd(), made when asked for; -1 */
 	uint32_t epoll_events;		/* what the socket is registered for, 0: not registered */
@@ -99,6 +110,7 @@ struct brick_session {
 	struct endpoint endpoint;
 	char text[ENDPOINT_TEXT_MAX];
 	uint32_t timeout_ms;
+	uint64_t spin_ns;
 	uint8_t token[WIRE_TOKEN_SIZE];
 	struct brick_info info;
 
@@ -107,6 +119,7 @@ struct brick_session {
 	struct brick_notice notices[SESSION_NOTICES_MAX];
 	unsigned notice_first, notice_count;
 	LIST_HEAD(, session_buffer) buffers;
+	struct session_handles *handles;	/* NULL where the brick itself judges them */
 };
 
 /* session.c */
@@ -127,10 +140,20 @@ int lane_op(struct brick_lane *lane, uint16_t type, uint64_t cookie, struct op *
 void lane_drop(struct brick_lane *lane, struct op *op);
 /* Queues the request; from here on it ends in the ready list, also when the lane breaks. */
 void lane_post(struct brick_lane *lane, struct op *op);
-/* As lane_post(), for reads and writes: -EINVAL: the handle is not this session's (op is given back). */
+/* As lane_post(), for reads, writes and flushes: -EINVAL: the handle is not this session's (op is given back). */
 int lane_post_io(struct brick_lane *lane, struct op *op);
 /* Waits for the one request in flight; returns its status. */
 int lane_finish(struct brick_lane *lane);
+
+/* handles.c: the handles of the session's blocks, where a device judges them; nothing happens without session->handles. */
+int handles_open(struct brick_session *session);
+void handles_close(struct brick_session *session);
+void handles_put(struct brick_session *session, uint64_t addr, uint32_t flags, const struct wire_handle *handle);
+void handles_drop(struct brick_session *session, const uint64_t *addrs, size_t n);
+/* Fills found[n], and is true, if the blocks of all ranges are known. */
+bool handles_find(struct brick_session *session, const struct brick_range *ranges, size_t n, struct transport_range *found);
+/* Whether the read or write is one that a map of this session allows. */
+bool handles_allow(struct brick_session *session, const struct transport_io *io);
 
 /* calls.c */
 /* A call of one message, with nothing else in flight: its status. decode NULL: the reply has no body. */

@@ -319,7 +319,7 @@ int stream_send(struct stream *stream, const uint8_t *msg, size_t len)
 
 int stream_post(struct stream *stream, struct transport_io *io)
 {
-	const struct wire_rw rw = { .addr = io->addr + io->offset, .key = io->key, .length = io->length };
+	const struct wire_rw rw = { .addr = io->place + io->offset, .key = io->key, .length = io->length };
 	uint8_t fixed[WIRE_RW_FIXED];
 	struct stream_out out = { .io = io, .head = fixed, .head_left = sizeof(fixed) };
 	int ret;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * transport - how libbrick reaches a brick: one table of functions, which each
- * provider (tcp, local, later verbs) fills in, and the contract they share.
+ * provider (tcp, local, verbs) fills in, and the contract they share.
  *
  * A session has one *domain*, what its connections have in common (local: the
  * brick's memory, mapped; verbs: the device, the protection domain and the
@@ -39,9 +39,16 @@
 struct transport_domain;
 struct transport;
 
-/* One read or write.  It and what it points to belong to the provider from post() until done() or close(). */
+/* What is to be persisted by RDMA FLUSH. */
+struct transport_range {
+	uint64_t place;		/* of the first byte */
+	uint32_t key;		/* from the map's reply */
+	uint32_t length;	/* bytes */
+};
+
+/* One read or write, or where WIRE_FEATURE_FLUSH was granted a flush.  It and what it points to belong to the provider from post() until done() or close(). */
 struct transport_io {
-	uint32_t id;		/* request ID, unique on the connection among what is in flight; verbs: the wr_id */
+	uint32_t id;		/* request ID, unique on the connection among what is in flight */
 	bool write;
 	uint64_t addr;		/* of the block */
 	uint64_t place;		/* of the block, from the map's reply */
@@ -50,13 +57,18 @@ struct transport_io {
 	uint32_t length;	/* bytes, all of iov; 1 or more, inside the block */
 	const struct iovec *iov;
 	int iovcnt;
+	const struct transport_range *ranges;	/* not NULL: a flush, of so many ranges; of the rest only id means something */
+	uint32_t range_count;
 	bool unsent;		/* the provider's own: some of the request has not left yet */
 };
 
 struct transport_events {
 	/* A control message: a reply or a notice. Its bytes are gone after the call. A negative errno ends the poll with it. */
 	int (*message)(void *arg, const uint8_t *msg, size_t len);
-	/* A read or write is over, with 0 or the negative errno that the brick answered. */
+	/*
+	 * A read or write is over, with 0, the negative errno that the brick answered, or -ENOMEM or -EFAULT: there
+	 * was no memory for it here, or its memory is of no use; then brick_error() says more.
+	 */
 	void (*done)(void *arg, struct transport_io *io, int status);
 	/* The read or write in flight with this ID, or NULL: for providers whose replies name nothing but the ID. */
 	struct transport_io *(*find)(void *arg, uint32_t id);
@@ -73,6 +85,8 @@ struct transport_options {
 
 struct transport_ops {
 	const char *name;		/* "tcp", "local", "verbs" */
+	bool cheap_poll;		/* poll() asks the system for nothing: it may be called in a row before sleeping */
+	bool device_checks;		/* who refuses a read or write is a device, which does not say why */
 
 	int (*domain_open)(const struct endpoint *endpoint, struct transport_domain **domain);
 	void (*domain_close)(struct transport_domain *domain);
@@ -82,7 +96,12 @@ struct transport_ops {
 	/* Checks what a brick answered to map: -EPROTO if it cannot be the handle of a block on this transport. */
 	int (*check_handle)(struct transport_domain *domain, const char *text, uint64_t addr, const struct wire_handle *handle);
 
-	/* Connects, sends the preamble, waits for its reply, and for nothing else. The reply's status is the caller's to judge. */
+	/* What the device can do beyond version 1 (WIRE_FEATURE_), once there is a connection. NULL: nothing. */
+	uint64_t (*features)(struct transport_domain *domain);
+	/*
+	 * Connects, sends the preamble, waits for its reply, and for nothing else.  The reply's status is the caller's to
+	 * judge; when it is not 0 there may be no *transport (NULL).
+	 */
 	int (*connect)(struct transport_domain *domain, const struct transport_options *options,
 		       const struct wire_preamble *preamble, struct wire_preamble_reply *reply, struct transport **transport);
 	/* The session's hello was answered on this connection: takes over what came with it (local: descriptors). */
@@ -105,5 +124,6 @@ struct transport_ops {
 
 extern const struct transport_ops transport_tcp;
 extern const struct transport_ops transport_local;
+extern const struct transport_ops transport_verbs;
 
 #endif

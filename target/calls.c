@@ -8,6 +8,8 @@
 #include <errno.h>
 #include <string.h>
 
+#define REGIONS_AT_ONCE 4
+
 enum wire_op call_op(uint16_t type)
 {
 	switch (type) {
@@ -37,6 +39,7 @@ int call_decode(struct request *request, const uint8_t *message, size_t length)
 	request->n = WIRE_ADDRS_MAX;
 	request->next = 0;
 	request->errors = request->bytes = 0;
+	request->patience_ns = 0;
 	request->fd = -1;
 	request->counted = false;
 	switch (request->header.type) {
@@ -97,8 +100,16 @@ static bool run_alloc_free(struct request *request, bool may_wait)
 	return true;
 }
 
+/* Registering and deregistering take their time: only a few at once are the lane's thread's. */
+static bool many_regions(const struct request *request)
+{
+	return request->lane->session->domain && request->n - request->next > REGIONS_AT_ONCE;
+}
+
 static bool run_map(struct request *request, bool may_wait)
 {
+	if (!may_wait && many_regions(request))
+		return false;
 	while (request->next < request->n) {
 		const struct wire_target *target = &request->in.target[request->next];
 		struct wire_handle *handle = &request->out.handle[request->next];
@@ -106,7 +117,8 @@ static bool run_map(struct request *request, bool may_wait)
 
 		memset(handle, 0, sizeof(*handle));
 		if (!given_up(request))
-			ret = locks_map(request->lane->session, target->addr, target->flags, may_wait, handle);
+			ret = locks_map(request->lane->session, target->addr, target->flags, may_wait, &request->patience_ns,
+					handle);
 		if (ret == LOCKS_SLOW)
 			return false;
 		entry_done(request, &handle->status, ret);
@@ -116,6 +128,8 @@ static bool run_map(struct request *request, bool may_wait)
 
 static bool run_unmap(struct request *request, bool may_wait)
 {
+	if (!may_wait && many_regions(request))
+		return false;
 	while (request->next < request->n) {
 		const struct wire_target *target = &request->in.target[request->next];
 		int ret = -ECONNRESET;
@@ -135,7 +149,7 @@ static bool run_unmap(struct request *request, bool may_wait)
  */
 static bool run_persist(struct request *request, bool may_wait)
 {
-	uint64_t gap = tier_mode(request->lane->server->tier) == TIER_DIRECT ? 4096 : 0;
+	uint64_t gap = tier_mode(request->lane->server->tier) == TIER_FAULT ? 0 : 4096;
 
 	if (!may_wait)
 		return false;
@@ -239,6 +253,8 @@ static void run_who(struct request *request)
 
 void call_stat(struct server *server, struct wire_stat_reply *stat)
 {
+	struct tier_stat tier;
+
 	memset(stat, 0, sizeof(*stat));
 	memcpy(stat->uuid, pool_uuid(server->pool), WIRE_UUID_SIZE);
 	stat->instance = pool_instance(server->pool);
@@ -250,13 +266,24 @@ void call_stat(struct server *server, struct wire_stat_reply *stat)
 	stat->sessions_max = server->config.max_sessions;
 	stat->lanes_max = server->config.max_lanes;
 	stat->maps_max = server->config.max_maps;
-	stat->method = WIRE_PERSIST_TARGET;
+	stat->method = pool_is_volatile(server->pool) ? WIRE_PERSIST_VOLATILE : WIRE_PERSIST_TARGET;
 	stat->failed = pool_failed(server->pool);
 	stat->fault = tier_mode(server->tier) == TIER_FAULT;
+	tier_stat(server->tier, &tier);
+	stat->memory = tier.memory;
+	stat->memory_used = tier.used;
+	stat->memory_pinned = tier.pinned;
+	stat->memory_dirty = tier.dirty;
+	stat->fills = tier.fills;
+	stat->write_backs = tier.write_backs;
+	stat->evictions = tier.evictions;
 	pthread_mutex_lock(&server->lock);
+	stat->recalls = server->recalls;
+	stat->maps_max = server->maps_limit < stat->maps_max ? server->maps_limit : stat->maps_max;
 	stat->sessions = server->sessions_n;
 	stat->lanes = server->lanes_n;
 	stat->maps = server->maps_n;
+	stat->regions = atomic_load(&server->regions_n);
 	stat->generation = server->generation;
 	pthread_mutex_unlock(&server->lock);
 	for (int op = 0; op < WIRE_OPS; op++)

@@ -164,6 +164,29 @@ static void print_blocks(const char *name, uint64_t blocks)
 	printf("%-12s %s (%" PRIu64 " block%s)\n", name, size, blocks, blocks == 1 ? "" : "s");
 }
 
+static void print_memory(const struct brick_stat *s)
+{
+	char size[16];
+
+	if (!s->memory) {
+		printf("%-12s direct: blocks are mapped where the store has them\n", "memory");
+		return;
+	}
+	format_size((uint64_t)s->memory << BRICK_BLOCK_SHIFT, size);
+	printf("%-12s %s: %" PRIu32 " blocks, of these %" PRIu32 " taken, %" PRIu32 " mapped, %" PRIu32 " not persisted\n", "memory",
+	       size, s->memory, s->memory_used, s->memory_pinned, s->memory_dirty);
+	printf("%-12s %" PRIu64 " filled, %" PRIu64 " written back, %" PRIu64 " evicted, %" PRIu64 " recalls\n", "", s->fills,
+	       s->write_backs, s->evictions, s->recalls);
+}
+
+static json_t *memory_json(const struct brick_stat *s)
+{
+	return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "blocks", (json_int_t)s->memory, "used",
+			 (json_int_t)s->memory_used, "pinned", (json_int_t)s->memory_pinned, "dirty",
+			 (json_int_t)s->memory_dirty, "fills", (json_int_t)s->fills, "write_backs",
+			 (json_int_t)s->write_backs, "evictions", (json_int_t)s->evictions, "recalls", (json_int_t)s->recalls);
+}
+
 static void show_summary(struct ctl *ctl, const struct brick_stat *s, json_t *out)
 {
 	uint64_t used = s->capacity > s->free ? s->capacity - s->free : 0;
@@ -186,6 +209,8 @@ static void show_summary(struct ctl *ctl, const struct brick_stat *s, json_t *ou
 		printf("%-12s %" PRIu32 " of %" PRIu32 "\n", "sessions", s->sessions, s->sessions_max);
 		printf("%-12s %" PRIu32 " (at most %" PRIu32 " a session)\n", "lanes", s->lanes, s->lanes_max);
 		printf("%-12s %" PRIu32 " (at most %" PRIu32 " a session)\n", "maps", s->maps, s->maps_max);
+		printf("%-12s %" PRIu32 "\n", "regions", s->regions);
+		print_memory(s);
 		printf("%-12s %s\n", "uptime", age);
 		printf("%-12s 0x%" PRIx64 ", loss epoch 0x%" PRIx64 ", generation %" PRIu64 "\n", "instance", s->instance,
 		       s->loss_epoch, s->generation);
@@ -208,6 +233,8 @@ static void show_summary(struct ctl *ctl, const struct brick_stat *s, json_t *ou
 	json_object_set_new(out, "lanes_max", json_integer(s->lanes_max));
 	json_object_set_new(out, "maps", json_integer(s->maps));
 	json_object_set_new(out, "maps_max", json_integer(s->maps_max));
+	json_object_set_new(out, "regions", json_integer(s->regions));
+	json_object_set_new(out, "memory", memory_json(s));
 	json_object_set_new(out, "method", json_string(method_name(s->method)));
 	json_object_set_new(out, "failed", json_boolean(s->failed));
 	json_object_set_new(out, "fault", json_boolean(s->fault));

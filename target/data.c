@@ -12,6 +12,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "stream.h"
+
 /*
  * The bytes of a block are the initiators': it is they who order what several
  * lanes read and write there, out of ThreadSanitizer's sight.
@@ -49,7 +51,7 @@ static int reply_plain(struct lane *lane, const struct wire_header *header, int 
 /* The payload into the block.  *placed: bytes that may have changed.  0, -EIO (in step), or what broke the stream. */
 static int place(struct lane *lane, uint8_t *to, size_t length, size_t *placed)
 {
-	struct stream *stream = &lane->stream;
+	struct stream *stream = conn_stream(lane->conn);
 	size_t have = stream_buffered(stream), got;
 	uint8_t *at;
 	int ret;
@@ -140,6 +142,7 @@ static int serve_read(struct lane *lane, const struct wire_header *header, const
 int data_frame(struct lane *lane, const struct wire_header *header, bool *violation)
 {
 	struct server *server = lane->server;
+	struct stream *stream = conn_stream(lane->conn);
 	bool write = header->type == WIRE_WRITE;
 	uint64_t begin = now_ns();
 	struct wire_rw rw;
@@ -147,12 +150,12 @@ int data_frame(struct lane *lane, const struct wire_header *header, bool *violat
 	uint8_t *at;
 	int ret;
 
-	ret = header->length < WIRE_RW_FIXED ? -EPROTO : stream_want(&lane->stream, WIRE_RW_FIXED, &at);
+	ret = header->length < WIRE_RW_FIXED ? -EPROTO : stream_want(stream, WIRE_RW_FIXED, &at);
 	if (!ret)
 		ret = wire_get_rw(at, WIRE_RW_FIXED, &rw);
 	if (ret)
 		return ret > 0 ? -ECONNRESET : ret;
-	stream_consume(&lane->stream, WIRE_RW_FIXED);
+	stream_consume(stream, WIRE_RW_FIXED);
 	ret = locks_access(lane, &rw, write, &map);
 	if (ret) {
 		*violation = true;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * lane - one connection: preamble, hello, and then message after message in a
+ * lane - one connection (conn.h says over what): preamble, hello, and then message after message in a
  * thread of its own.
  *
  * What is quick is carried out and answered here; the rest goes to the workers,
@@ -29,7 +29,7 @@ static int send_owned(struct lane *lane, struct iovec *iov, int count, int fd, s
 	*sent = 0;
 	if (lane->broken)
 		return -ECONNRESET;
-	ret = stream_send(&lane->stream, iov, count, fd, sent);
+	ret = lane->conn->ops->send(lane->conn, iov, count, fd, sent);
 	if (ret && !(ret == -EFAULT && !*sent)) {
 		lane->broken = true;
 		if (ret == -ETIMEDOUT && server_may_complain(lane->server))
@@ -104,9 +104,12 @@ void lane_notice(struct lane *lane, uint32_t kind, uint64_t arg)
 	size_t length = wire_put_notice(message, &notice);
 
 	pthread_mutex_lock(&lane->lock);
-	if (!lane->sending && !lane->closing && !lane->broken) {
-		/* a socket that is full loses the notice, and if it took a part of it, the lane */
-		if (stream_send_now(&lane->stream, message, length))
+	if (!lane->conn || lane->broken || !lane->conn->ops->notice_room(lane->conn)) {
+		/* lost */
+	} else if (!lane->sending && !lane->closing) {
+		int ret = lane->conn->ops->send_now(lane->conn, message, length);
+
+		if (ret && ret != -EAGAIN)
 			lane->broken = true;
 	} else if (lane->sending) {
 		struct request *request = calloc(1, sizeof(*request));
@@ -127,8 +130,8 @@ void lane_shutdown(struct lane *lane)
 {
 	atomic_store(&lane->closing, true);
 	pthread_mutex_lock(&lane->lock);
-	if (lane->stream.fd >= 0)
-		stream_shutdown(&lane->stream, SHUT_RDWR);
+	if (lane->conn)
+		lane->conn->ops->shutdown(lane->conn, SHUT_RDWR);
 	pthread_cond_broadcast(&lane->idle);
 	pthread_mutex_unlock(&lane->lock);
 }
@@ -137,8 +140,8 @@ void lane_end(struct lane *lane)
 {
 	atomic_store(&lane->closing, true);
 	pthread_mutex_lock(&lane->lock);
-	if (lane->stream.fd >= 0)
-		stream_shutdown(&lane->stream, SHUT_RD);
+	if (lane->conn)
+		lane->conn->ops->shutdown(lane->conn, SHUT_RD);
 	pthread_cond_broadcast(&lane->idle);
 	pthread_mutex_unlock(&lane->lock);
 }
@@ -164,26 +167,26 @@ static void greeted(struct lane *lane)
 	if (!lane->greeting)
 		return;
 	lane->greeting = false;
-	lane->stream.deadline_ns = 0;
+	lane->conn->ops->deadline(lane->conn, 0);
 	pthread_mutex_lock(&lane->server->lock);
 	lane->server->greeting--;
 	pthread_mutex_unlock(&lane->server->lock);
 }
 
-static int admit(struct lane *lane, struct wire_preamble_reply *reply)
+/* *depth: requests in flight that the session was granted already; 0: it has not said hello. */
+static int admit(struct lane *lane, struct wire_preamble_reply *reply, uint32_t *depth)
 {
 	static const uint8_t none[WIRE_TOKEN_SIZE];
 	struct wire_preamble preamble;
-	uint8_t *at;
+	uint8_t bytes[WIRE_PREAMBLE_SIZE];
 	bool opens;
-	int ret = stream_want(&lane->stream, WIRE_PREAMBLE_SIZE, &at);
+	int ret = lane->conn->ops->preamble(lane->conn, bytes);
 
 	if (ret)
 		return ret;
-	ret = wire_get_preamble(at, WIRE_PREAMBLE_SIZE, &preamble);
+	ret = wire_get_preamble(bytes, sizeof(bytes), &preamble);
 	if (ret)
 		return ret;
-	stream_consume(&lane->stream, WIRE_PREAMBLE_SIZE);
 	if (preamble.version_min > WIRE_VERSION || preamble.version_max < WIRE_VERSION)
 		return -EPROTONOSUPPORT;
 	ret = tier_lane_open(lane->server->tier, lane->transport->frames, &lane->tier);
@@ -196,12 +199,11 @@ static int admit(struct lane *lane, struct wire_preamble_reply *reply)
 	memcpy(reply->token, lane->session->token, sizeof(reply->token));
 	reply->lane = preamble.lane;
 	if (!opens) {
-		bool hello;
-
 		pthread_mutex_lock(&lane->server->lock);
-		hello = lane->session->hello;
+		if (lane->session->hello)
+			*depth = lane->session->depth_granted;
 		pthread_mutex_unlock(&lane->server->lock);
-		if (hello)
+		if (*depth)
 			greeted(lane);
 	}
 	return 0;
@@ -212,14 +214,19 @@ static int begin(struct lane *lane)
 {
 	struct wire_preamble_reply reply = {.version = WIRE_VERSION};
 	uint8_t message[WIRE_PREAMBLE_REPLY_SIZE];
-	struct iovec iov = {.iov_base = message, .iov_len = sizeof(message)};
-	size_t sent;
-	int ret = admit(lane, &reply), sent_ret = 0;
+	const struct conn_ops *ops = lane->conn->ops;
+	uint32_t depth = 0;
+	int ret = admit(lane, &reply, &depth), sent_ret = 0;
 
-	if (ret != 1 && ret != -ETIMEDOUT && ret != -ECONNRESET) {
+	if (!ret) {
+		wire_put_preamble_reply(message, &reply);
+		sent_ret = ops->accept(lane->conn, message, lane->server->config.max_depth);
+		if (!sent_ret && depth)
+			sent_ret = ops->depth(lane->conn, depth);
+	} else if (ret != 1 && ret != -ETIMEDOUT && ret != -ECONNRESET) {
 		reply.status = wire_status(ret);
 		wire_put_preamble_reply(message, &reply);
-		sent_ret = stream_send(&lane->stream, &iov, 1, -1, &sent);
+		ops->refuse(lane->conn, message);
 	}
 	/* the sending side was held until now, so that nothing goes out before the reply */
 	pthread_mutex_lock(&lane->lock);
@@ -237,6 +244,7 @@ static int begin(struct lane *lane)
 			       : ret == -EUSERS		? "there are as many sessions as may be (--max-sessions)"
 			       : ret == -EMFILE		? "its session has as many lanes as may be (--max-lanes)"
 			       : ret == -ETIMEDOUT	? "it did not say hello in time"
+			       : ret == -EXDEV		? "it came over another device than its session"
 							: strerror(-ret));
 	return ret;
 }
@@ -252,6 +260,8 @@ static int serve_hello(struct lane *lane, const struct wire_header *header, cons
 	if (ret)
 		return ret;
 	ret = session_hello(lane, &hello, &reply);
+	if (!ret)
+		ret = lane->conn->ops->depth(lane->conn, reply.depth);
 	if (ret)
 		return refuse(lane, header, ret);
 	greeted(lane);
@@ -321,7 +331,7 @@ static int serve_call(struct lane *lane, const struct wire_header *header, const
 /* A frame that this transport does not carry: its bytes are passed over. */
 static int skip_frame(struct lane *lane, const struct wire_header *header)
 {
-	int ret = stream_discard(&lane->stream, header->length);
+	int ret = lane->conn->ops->skip(lane->conn, header);
 
 	return ret ? ret : refuse(lane, header, -EOPNOTSUPP);
 }
@@ -331,11 +341,8 @@ static int serve_one(struct lane *lane, bool *violation)
 {
 	struct wire_header header;
 	uint8_t *at;
-	int ret = stream_want(&lane->stream, WIRE_HEADER_SIZE, &at);
+	int ret = lane->conn->ops->header(lane->conn, &header);
 
-	if (ret)
-		return ret;
-	ret = wire_get_header(at, WIRE_HEADER_SIZE, &header);
 	if (ret)
 		return ret;
 	if (header.type & WIRE_REPLY || header.type == WIRE_NOTICE)
@@ -348,10 +355,9 @@ static int serve_one(struct lane *lane, bool *violation)
 			return -EPROTO;
 		return lane->transport->frames ? data_frame(lane, &header, violation) : skip_frame(lane, &header);
 	}
-	ret = stream_want(&lane->stream, header.length, &at);
+	ret = lane->conn->ops->body(lane->conn, &header, &at);
 	if (ret)
 		return ret;
-	stream_consume(&lane->stream, header.length);
 	if (header.flags)
 		return refuse(lane, &header, -EINVAL);
 	if (header.type == WIRE_HELLO)
@@ -405,15 +411,11 @@ static void serve(struct lane *lane)
 		 * It has the memory as long as it lives, so its locks must stay:
 		 * nothing is served any more, and the lane goes when the peer does.
 		 */
-		uint8_t *at;
-
-		stream_shutdown(&lane->stream, SHUT_WR);
-		while (!stream_want(&lane->stream, 1, &at))
-			stream_consume(&lane->stream, stream_buffered(&lane->stream));
+		lane->conn->ops->await_close(lane->conn);
 		return;
 	}
 	if (violation || ret == -EPROTO)
-		stream_linger(&lane->stream, LANE_LINGER_MS);
+		lane->conn->ops->linger(lane->conn, LANE_LINGER_MS);
 }
 
 /* Nothing of this lane is with the workers or in the queue when it returns. */
@@ -438,13 +440,15 @@ static void *lane_main(void *arg)
 {
 	struct lane *lane = arg;
 	struct server *server = lane->server;
+	struct conn *conn;
 	uint64_t one = 1;
 
-	lane->stream.deadline_ns = now_ns() + server->config.hello_ms * 1000000ull;
+	lane->conn->ops->deadline(lane->conn, now_ns() + server->config.hello_ms * 1000000ull);
 	if (begin(lane) == 0)
 		serve(lane);
 	atomic_store(&lane->closing, true);
 	drain(lane);
+	lane->conn->ops->sever(lane->conn);
 	if (lane->session)
 		session_leave(lane);
 	if (lane->tier)
@@ -459,8 +463,10 @@ static void *lane_main(void *arg)
 	pthread_mutex_unlock(&server->lock);
 
 	pthread_mutex_lock(&lane->lock);
-	stream_close(&lane->stream);
+	conn = lane->conn;
+	lane->conn = NULL;
 	pthread_mutex_unlock(&lane->lock);
+	conn->ops->close(conn);
 	free(lane->spare);
 
 	pthread_mutex_lock(&server->lock);
@@ -474,17 +480,18 @@ static void *lane_main(void *arg)
 	return NULL;
 }
 
-int lane_start(struct server *server, int fd, const struct transport *transport, const struct peer *peer)
+int lane_start(struct server *server, struct conn *conn, const struct transport *transport, const struct peer *peer)
 {
 	struct lane *lane = calloc(1, sizeof(*lane));
 	pthread_attr_t attr;
-	int ret;
+	int ret = 0;
 
 	if (!lane) {
-		close(fd);
+		conn->ops->close(conn);
 		return -ENOMEM;
 	}
 	lane->server = server;
+	lane->conn = conn;
 	lane->transport = transport;
 	lane->peer = *peer;
 	lane->greeting = true;
@@ -493,9 +500,7 @@ int lane_start(struct server *server, int fd, const struct transport *transport,
 	pthread_mutex_init(&lane->lock, NULL);
 	pthread_mutex_init(&lane->tier_lock, NULL);
 	pthread_cond_init(&lane->idle, NULL);
-	ret = stream_init(&lane->stream, fd, &lane->closing);
-	if (ret)
-		goto fail;
+	conn->ops->start(conn, &lane->closing);
 
 	pthread_mutex_lock(&server->lock);
 	if (atomic_load(&server->stopping))
@@ -521,15 +526,14 @@ int lane_start(struct server *server, int fd, const struct transport *transport,
 	pthread_mutex_unlock(&server->lock);
 	if (!ret)
 		return 0;
-fail:
 	if (ret == -EUSERS) {
 		struct wire_preamble_reply reply = {.status = wire_status(ret), .version = WIRE_VERSION};
 		uint8_t message[WIRE_PREAMBLE_REPLY_SIZE];
 
 		wire_put_preamble_reply(message, &reply);
-		(void)stream_send_now(&lane->stream, message, sizeof(message)); /* a courtesy */
+		conn->ops->refuse(conn, message);
 	}
-	stream_close(&lane->stream);
+	conn->ops->close(conn);
 	pthread_cond_destroy(&lane->idle);
 	pthread_mutex_destroy(&lane->tier_lock);
 	pthread_mutex_destroy(&lane->lock);

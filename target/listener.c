@@ -5,35 +5,6 @@
 #include <errno.h>
 #include <string.h>
 
-#include "report.h"
-
-static int verbs_listen(struct listener *listener)
-{
-	char text[ENDPOINT_TEXT_MAX];
-
-	endpoint_format(&listener->endpoint, text);
-	report_error("%s: this build serves tcp:// and unix: endpoints only", text);
-	return -EPROTONOSUPPORT;
-}
-
-static void verbs_close(struct listener *listener)
-{
-}
-
-static int verbs_accept(struct listener *listener, int socket, struct peer *peer)
-{
-	return -EPROTONOSUPPORT;
-}
-
-const struct transport transport_verbs = {
-	.kind = ENDPOINT_VERBS,
-	.name = "verbs",
-	.revocable = true,
-	.listen = verbs_listen,
-	.close = verbs_close,
-	.accept = verbs_accept,
-};
-
 static const struct transport *const transports[] = {&transport_tcp, &transport_local, &transport_verbs};
 
 int listener_open(struct listener *listener, const struct endpoint *endpoint)

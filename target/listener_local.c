@@ -99,7 +99,7 @@ static void local_close(struct listener *listener)
 	listener->sockets = 0;
 }
 
-static int local_accept(struct listener *listener, int socket, struct peer *peer)
+static int local_accept(struct listener *listener, int socket, struct conn **conn, struct peer *peer)
 {
 	struct ucred cred;
 	socklen_t len = sizeof(cred);
@@ -115,7 +115,7 @@ static int local_accept(struct listener *listener, int socket, struct peer *peer
 	}
 	peer->pid = (uint64_t)cred.pid;
 	snprintf(peer->text, sizeof(peer->text), "unix pid %ld uid %ld", (long)cred.pid, (long)cred.uid);
-	return fd;
+	return conn_stream_new(conn, fd);
 }
 
 const struct transport transport_local = {

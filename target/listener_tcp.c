@@ -104,7 +104,7 @@ static int tcp_listen(struct listener *listener)
 	return 0;
 }
 
-static int tcp_accept(struct listener *listener, int socket, struct peer *peer)
+static int tcp_accept(struct listener *listener, int socket, struct conn **conn, struct peer *peer)
 {
 	struct sockaddr_storage addr;
 	socklen_t len = sizeof(addr);
@@ -132,7 +132,7 @@ static int tcp_accept(struct listener *listener, int socket, struct peer *peer)
 	else
 		snprintf(peer->text, sizeof(peer->text), "tcp %.60s:%.8s", host, port);
 	peer->pid = 0;
-	return fd;
+	return conn_stream_new(conn, fd);
 }
 
 const struct transport transport_tcp = {

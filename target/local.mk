@@ -5,10 +5,11 @@ noinst_LTLIBRARIES += target/libstore.la
 target_libstore_la_SOURCES = \
 	target/sigbus.h target/sigbus.c \
 	target/pool.h target/pool-internal.h target/pool-format.h target/pool-format.c \
-	target/pool-file.c target/pool-create.c target/pool-zero.c target/pool.c \
+	target/pool-file.c target/pool-bytes.c target/pool-create.c target/pool-zero.c target/pool.c \
 	target/idmap.h target/idmap.c \
 	target/tier-track.h target/tier-track.c \
-	target/tier.h target/tier.c
+	target/tier-folder.h target/tier-folder.c target/tier-memory.h target/tier-memory.c \
+	target/tier.h target/tier-internal.h target/tier.c target/tier-open.c target/tier-cache.c
 target_libstore_la_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/target $(PMEM2_CFLAGS) $(XXHASH_CFLAGS)
 target_libstore_la_LIBADD = common/libcommon.la $(PMEM2_LIBS) $(XXHASH_LIBS)
 
@@ -17,13 +18,15 @@ noinst_LTLIBRARIES += target/libserver.la
 target_libserver_la_SOURCES = \
 	target/table.h target/table.c \
 	target/stats.h target/stats.c \
-	target/stream.h target/stream.c \
-	target/listener.h target/listener.c target/listener_tcp.c target/listener_local.c \
+	target/stream.h target/stream.c target/conn.h target/conn_stream.c \
+	target/listener.h target/listener.c target/listener_tcp.c target/listener_local.c target/listener_verbs.c \
+	target/verbs.h target/verbs-internal.h target/verbs_device.c target/verbs_domain.c \
+	target/verbs_queue.c target/verbs_conn.c \
 	target/worker.h target/worker.c \
 	target/server.h target/server.c \
-	target/session.c target/locks.c target/calls.c target/lane.c target/data.c
-target_libserver_la_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/target
-target_libserver_la_LIBADD = target/libstore.la
+	target/session.c target/grants.c target/locks.c target/calls.c target/lane.c target/data.c
+target_libserver_la_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/target $(IBVERBS_CFLAGS) $(RDMACM_CFLAGS)
+target_libserver_la_LIBADD = target/libstore.la $(RDMACM_LIBS) $(IBVERBS_LIBS)
 
 sbin_PROGRAMS += target/brickd
 target_brickd_SOURCES = target/main.c target/notify.h target/notify.c

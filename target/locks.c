@@ -6,6 +6,10 @@
  * A block that is being allocated, freed or mapped is *busy*; others wait.
  * Whoever made it busy runs already and waits for nothing but frames (bounded:
  * the lane that stalls is shut down) and persists under way, so all of them get on.
+ *
+ * Over verbs there are no frames: a map is a memory region, registered when the
+ * block is pinned, and deregistering it, before the pin goes and the answer is
+ * sent, is what ends access.
  */
 #include "server.h"
 
@@ -77,8 +81,7 @@ static void map_delete(struct server *server, struct map *map)
 			break;
 		}
 	}
-	session->maps_n--;
-	server->maps_n--;
+	grants_count(session, -1);
 	block_put(server, map->block);
 	free(map);
 	pthread_cond_broadcast(&server->changed);
@@ -92,6 +95,28 @@ static uint32_t frames_in(struct map *map)
 	n = map->in_flight;
 	pthread_mutex_unlock(&map->session->lock);
 	return n;
+}
+
+/*
+ * Ends the peer's access over verbs.  Called without locks.  When the device does not take the region back, access
+ * through it ends with the session's queue pairs, so the session has to: the map stays until then, dead.
+ */
+static int region_end(struct server *server, struct map *map)
+{
+	int ret;
+
+	if (!map->region)
+		return 0;
+	ret = verbs_deregister(map->session->domain, map->region);
+	if (!ret) {
+		map->region = NULL;
+		atomic_fetch_sub(&server->regions_n, 1);
+		return 0;
+	}
+	pthread_mutex_lock(&server->lock);
+	session_kill(map->session, WIRE_NOTICE_REVOKED);
+	pthread_mutex_unlock(&server->lock);
+	return -EIO;
 }
 
 /* Refuses new frames and waits for those under way; a lane that stalls in one is shut down. */
@@ -188,8 +213,9 @@ int locks_alloc(struct session *session, uint64_t addr)
 {
 	struct server *server = session->server;
 	uint64_t number = addr >> WIRE_BLOCK_SHIFT;
+	uint32_t slot, memory;
 	struct block *block;
-	uint32_t slot;
+	bool released;
 	int ret = 0;
 
 	if (addr & (WIRE_BLOCK_SIZE - 1))
@@ -223,8 +249,9 @@ int locks_alloc(struct session *session, uint64_t addr)
 		ret = idmap_insert(server->map, number, slot);
 		if (ret) {
 			pthread_mutex_unlock(&server->lock);
-			tier_drop(server->tier, slot);
-			(void)pool_release(server->pool, slot);
+			memory = tier_drop(server->tier, slot);
+			released = !pool_release(server->pool, slot);
+			tier_dropped(server->tier, slot, memory, released);
 			pthread_mutex_lock(&server->lock);
 		} else {
 			server->generation++;
@@ -260,9 +287,9 @@ int locks_free(struct session *session, uint64_t addr)
 {
 	struct server *server = session->server;
 	uint64_t number = addr >> WIRE_BLOCK_SHIFT;
+	uint32_t slot, memory;
 	struct block *block;
 	struct map *own;
-	uint32_t slot;
 	int ret;
 
 	if (addr & (WIRE_BLOCK_SIZE - 1))
@@ -300,10 +327,17 @@ int locks_free(struct session *session, uint64_t addr)
 		wait_changed(server);
 	pthread_mutex_unlock(&server->lock);
 
+	ret = own ? region_end(server, own) : 0;
+	if (ret) {
+		pthread_mutex_lock(&server->lock);
+		goto idle;
+	}
 	if (own)
 		tier_unpin(server->tier, slot, writes(own->flags), true);
-	tier_drop(server->tier, slot);
+	memory = tier_drop(server->tier, slot);
 	ret = pool_release(server->pool, slot);
+	/* the block is still busy: nobody can have allocated it anew before the memory has forgotten it */
+	tier_dropped(server->tier, slot, memory, !ret);
 
 	pthread_mutex_lock(&server->lock);
 	if (own)
@@ -313,6 +347,7 @@ int locks_free(struct session *session, uint64_t addr)
 		idmap_remove(server->map, number);
 		server->generation++;
 	}
+idle:
 	block->busy = false;
 	pthread_cond_broadcast(&server->changed);
 out:
@@ -332,18 +367,25 @@ static int map_make(struct session *session, struct block *block, uint32_t slot,
 
 	if (!map)
 		return -ENOMEM;
-	session->maps_n++; /* within the grant from now on */
-	server->maps_n++;
+	grants_count(session, 1); /* within the grant from now on */
 	pthread_mutex_unlock(&server->lock);
 	if (settle)
 		ret = tier_settle(server->tier, slot);
 	if (!ret)
 		ret = tier_pin(server->tier, slot, writes(flags), &place);
+	if (!ret && session->domain) {
+		ret = verbs_register(session->domain, place.address, WIRE_BLOCK_SIZE, block->node.key << WIRE_BLOCK_SHIFT,
+				     writes(flags), &map->region, &map->key);
+		if (ret)
+			tier_unpin(server->tier, slot, writes(flags), true);
+		else
+			atomic_fetch_add(&server->regions_n, 1);
+	}
 	pthread_mutex_lock(&server->lock);
 	if (ret) {
-		session->maps_n--;
-		server->maps_n--;
+		grants_count(session, -1);
 		free(map);
+		pthread_cond_broadcast(&server->changed);
 		return ret;
 	}
 	map->session = session;
@@ -354,6 +396,8 @@ static int map_make(struct session *session, struct block *block, uint32_t slot,
 	if (session->transport->frames) {
 		/* an odd stride visits every 32-bit number before one comes again */
 		map->key = server->next_key += 0x9e3779b1u;
+		map->place = block->node.key << WIRE_BLOCK_SHIFT;
+	} else if (session->domain) {
 		map->place = block->node.key << WIRE_BLOCK_SHIFT;
 	} else {
 		map->key = 0;
@@ -369,7 +413,8 @@ static int map_make(struct session *session, struct block *block, uint32_t slot,
 	return 0;
 }
 
-int locks_map(struct session *session, uint64_t addr, uint32_t flags, bool may_wait, struct wire_handle *handle)
+int locks_map(struct session *session, uint64_t addr, uint32_t flags, bool may_wait, uint64_t *patience_ns,
+	      struct wire_handle *handle)
 {
 	struct server *server = session->server;
 	uint64_t number = addr >> WIRE_BLOCK_SHIFT;
@@ -424,8 +469,19 @@ int locks_map(struct session *session, uint64_t addr, uint32_t flags, bool may_w
 		}
 		if (ret < 0)
 			goto out;
-		if (!ret)
-			break;
+		if (!ret) {
+			ret = grants_check(session);
+			if (!ret)
+				break;
+			if (ret == -EAGAIN && may_wait) {
+				ret = grants_wait(session, patience_ns);
+				if (!ret)
+					continue;
+			}
+			if (ret == -EAGAIN)
+				ret = LOCKS_SLOW;
+			goto out;
+		}
 	again:
 		if (!may_wait) {
 			ret = LOCKS_SLOW;
@@ -433,12 +489,9 @@ int locks_map(struct session *session, uint64_t addr, uint32_t flags, bool may_w
 		}
 		wait_changed(server);
 	}
-	ret = -ENOMEM;
-	if (session->maps_n >= session->maps_granted)
-		goto out;
 	settle = tier_unsettled(server->tier, slot);
 	ret = LOCKS_SLOW;
-	if (settle && !may_wait)
+	if (!may_wait && (settle || !tier_ready(server->tier, slot)))
 		goto out;
 	block->busy = true;
 	ret = map_make(session, block, slot, flags & ~WIRE_MAP_PREEMPT, settle, &map);
@@ -493,6 +546,9 @@ int locks_unmap(struct session *session, uint64_t addr, uint32_t flags, bool may
 	if (!quiet)
 		map_quiesce(server, map);
 	pthread_mutex_unlock(&server->lock);
+	ret = region_end(server, map);
+	if (ret)
+		return ret;
 	/* before the lock is gone, so that whoever maps next finds the block unsettled if it is */
 	tier_unpin(server->tier, map->slot, writes(map->flags), flags & WIRE_UNMAP_CLEAN);
 	pthread_mutex_lock(&server->lock);
@@ -506,18 +562,32 @@ out:
 void locks_release_all(struct session *session)
 {
 	struct server *server = session->server;
+	struct ibv_mr **regions = session->maps_n ? calloc(session->maps_n, sizeof(*regions)) : NULL;
 	struct table_node *node;
+	uint32_t n = 0;
 
 	pthread_mutex_lock(&server->lock);
 	while ((node = table_any(&session->maps))) {
 		struct map *map = table_entry(node, struct map, node);
 
 		pthread_mutex_unlock(&server->lock);
+		/*
+		 * The session's queue pairs are gone, and without one in its domain no peer reaches its regions: they
+		 * may outlive the pins, and whoever waits for the locks need not wait for them.
+		 */
+		if (map->region && regions)
+			regions[n++] = map->region;
+		else if (map->region && !verbs_deregister(session->domain, map->region))
+			atomic_fetch_sub(&server->regions_n, 1);
 		tier_unpin(server->tier, map->slot, writes(map->flags), false);
 		pthread_mutex_lock(&server->lock);
 		map_delete(server, map);
 	}
 	pthread_mutex_unlock(&server->lock);
+	while (n--)
+		if (!verbs_deregister(session->domain, regions[n]))
+			atomic_fetch_sub(&server->regions_n, 1);
+	free(regions);
 }
 
 int locks_persist(struct lane *lane, uint64_t addr, uint32_t length)

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/sysinfo.h>
 
 #include "config.h"
 #include "endpoint.h"
@@ -13,17 +14,21 @@
 #include "pool.h"
 #include "report.h"
 #include "server.h"
+#include "tier-folder.h"
 #include "tier.h"
 
-#define EXIT_USAGE 2
+#define EXIT_USAGE   2
+#define MEMORY_LEAST (8 * POOL_SLOT_SIZE)
 
 struct options {
 	const char *pool;
 	uint64_t create, grow; /* bytes, 0: not asked for */
+	uint64_t memory;       /* bytes, 0: not asked for */
+	const char *memory_dir;
 	struct endpoint endpoint[SERVER_LISTENERS];
 	unsigned endpoints;
 	struct server_config config;
-	bool fault, journald;
+	bool fault, is_volatile, journald;
 	enum report_level level;
 };
 
@@ -39,6 +44,9 @@ enum {
 	OPT_HELLO_TIMEOUT,
 	OPT_LEASE,
 	OPT_PUBLIC,
+	OPT_MEMORY,
+	OPT_MEMORY_DIR,
+	OPT_VOLATILE,
 	OPT_FAULT,
 	OPT_LOG_LEVEL,
 	OPT_JOURNALD,
@@ -56,6 +64,9 @@ static const struct option long_options[] = {
 	{"hello-timeout", required_argument, NULL, OPT_HELLO_TIMEOUT},
 	{"lease", required_argument, NULL, OPT_LEASE},
 	{"public", no_argument, NULL, OPT_PUBLIC},
+	{"memory", required_argument, NULL, OPT_MEMORY},
+	{"memory-dir", required_argument, NULL, OPT_MEMORY_DIR},
+	{"volatile", no_argument, NULL, OPT_VOLATILE},
 	{"fault", no_argument, NULL, OPT_FAULT},
 	{"log-level", required_argument, NULL, OPT_LOG_LEVEL},
 	{"journald", no_argument, NULL, OPT_JOURNALD},
@@ -67,7 +78,7 @@ static const struct option long_options[] = {
 
 static void help(void)
 {
-	printf("Usage: brickd --pool FILE --create SIZE\n"
+	printf("Usage: brickd --pool FILE --create SIZE [--volatile]\n"
 	       "       brickd --pool FILE --grow SIZE\n"
 	       "       brickd --pool FILE --listen ENDPOINT [--listen ENDPOINT ...] [OPTION ...]\n"
 	       "\n"
@@ -75,9 +86,12 @@ static void help(void)
 	       "\n"
 	       "  --pool FILE            the brick's store: a plain file, a file on fsdax, or a devdax device\n"
 	       "  --create SIZE          make the pool with room for SIZE (K, M, G, T) of blocks, and exit\n"
+	       "  --volatile             with --create: the pool's memory outlives power by itself, or need not: no flushes\n"
 	       "  --grow SIZE            enlarge the pool to SIZE in all, and exit\n"
-	       "  --listen ENDPOINT      tcp://HOST:PORT (port 0: any that is free) or unix:/PATH; may be repeated\n"
+	       "  --listen ENDPOINT      tcp://HOST:PORT, rdma://HOST:PORT (port 0: any that is free) or unix:/PATH; may be repeated\n"
 	       "  --public               allow addresses that other hosts can reach\n"
+	       "  --memory SIZE          cached: so much of the pool at a time in a memory file, which survives kill -9\n"
+	       "  --memory-dir DIR       where that file is made: tmpfs or hugetlbfs (a hugetlbfs with room, or " FOLDER_TMPFS ")\n"
 	       "  --max-sessions N       initiators at once (%u)\n"
 	       "  --max-lanes N          connections of one session (%u)\n"
 	       "  --max-maps N           mapped blocks of one session (%u)\n"
@@ -119,6 +133,13 @@ static int parse_number(const char *option, const char *text, uint32_t least, ui
 	}
 	*value = (uint32_t)n;
 	return 0;
+}
+
+static uint64_t host_memory(void)
+{
+	struct sysinfo info;
+
+	return sysinfo(&info) ? UINT64_MAX : (uint64_t)info.totalram * info.mem_unit;
 }
 
 static int parse_seconds(const char *option, const char *text, uint32_t *ms)
@@ -194,6 +215,14 @@ static int parse_option(int c, const char *arg, struct options *o)
 	case OPT_PUBLIC:
 		o->config.public = true;
 		return 0;
+	case OPT_MEMORY:
+		return parse_bytes("--memory", arg, &o->memory);
+	case OPT_MEMORY_DIR:
+		o->memory_dir = arg;
+		return 0;
+	case OPT_VOLATILE:
+		o->is_volatile = true;
+		return 0;
 	case OPT_FAULT:
 		o->fault = true;
 		return 0;
@@ -218,6 +247,26 @@ static int parse_option(int c, const char *arg, struct options *o)
 	}
 }
 
+/* Memory that no host has, or that holds less than a session or two need. */
+static int check_memory(const struct options *o)
+{
+	uint64_t all = host_memory();
+	char size[16], words[96], text[16];
+
+	format_size(o->memory, text);
+	if (o->memory && o->memory < MEMORY_LEAST) {
+		format_size(MEMORY_LEAST, size);
+		snprintf(words, sizeof(words), "too little: blocks have 2 MiB each, and at least %s are needed", size);
+		return usage("--memory", text, words);
+	}
+	if (o->memory > all) {
+		format_size(all, size);
+		snprintf(words, sizeof(words), "the host has %s", size);
+		return usage("--memory", text, words);
+	}
+	return 0;
+}
+
 static int parse(int argc, char **argv, struct options *o)
 {
 	int c;
@@ -234,7 +283,13 @@ static int parse(int argc, char **argv, struct options *o)
 		return usage("--pool", "FILE", "must be given");
 	if (!!o->create + !!o->grow + !!o->endpoints != 1)
 		return usage("--create, --grow, --listen", NULL, "exactly one of them must be given");
-	return 0;
+	if (o->is_volatile && !o->create)
+		return usage("--volatile", NULL, "is declared when a pool is made, with --create");
+	if ((o->memory || o->memory_dir) && !o->endpoints)
+		return usage(o->memory ? "--memory" : "--memory-dir", NULL, "goes with --listen");
+	if (o->memory_dir && o->fault)
+		return usage("--memory-dir", o->memory_dir, "there is no memory file in fault mode: its memory dies with the process");
+	return check_memory(o);
 }
 
 /* Signals are waited for in one place; every thread inherits that they are blocked. */
@@ -262,21 +317,62 @@ static void tell_manager(const char *state)
 static void say_ready(const struct server *server)
 {
 	char text[SERVER_LISTENERS * (ENDPOINT_TEXT_MAX + 1)] = "", one[ENDPOINT_TEXT_MAX];
-	char uuid[37];
+	char uuid[37], cached[40] = "";
+	struct tier_stat memory;
 
 	for (unsigned i = 0; i < server->listeners; i++) {
 		endpoint_format(&server->listener[i].endpoint, one);
 		snprintf(text + strlen(text), sizeof(text) - strlen(text), " %s", one);
 	}
 	format_uuid(pool_uuid(server->pool), uuid);
-	report_notice("%s: brick %s, %u blocks, %u free%s", pool_path(server->pool), uuid, pool_slots(server->pool),
-		      pool_free_slots(server->pool), tier_mode(server->tier) == TIER_FAULT ? ", fault mode" : "");
+	tier_stat(server->tier, &memory);
+	if (memory.memory)
+		snprintf(cached, sizeof(cached), ", memory for %u", memory.memory);
+	report_notice("%s: brick %s, %u blocks, %u free%s%s%s", pool_path(server->pool), uuid, pool_slots(server->pool),
+		      pool_free_slots(server->pool), cached, tier_mode(server->tier) == TIER_FAULT ? ", fault mode" : "",
+		      pool_is_volatile(server->pool) ? ", volatile" : "");
 	report_notice("ready:%s", text);
 	tell_manager("READY=1");
 }
 
+/*
+ * Direct mode, where it will do.  An RDMA device writes to memory by itself, behind the kernel's back, and the kernel
+ * lets it do so for long only where no filesystem has to know what was written.
+ */
+static void choose_memory(const struct options *o, struct pool *pool, struct tier_config *config)
+{
+	bool verbs = false;
+	char size[16];
+
+	*config = (struct tier_config){
+		.mode = o->fault ? TIER_FAULT : o->memory ? TIER_MEMORY : TIER_DIRECT,
+		.memory = o->memory,
+		.folder = o->memory_dir,
+	};
+	for (unsigned i = 0; i < o->endpoints; i++)
+		verbs |= o->endpoint[i].kind == ENDPOINT_VERBS;
+	if (config->mode != TIER_DIRECT || !verbs)
+		return;
+	if (pool_kind(pool) != POOL_ON_DISK && pool_kind(pool) != POOL_ON_FSDAX)
+		return;
+	config->mode = TIER_MEMORY;
+	config->memory = host_memory() / 4;
+	if (config->memory / POOL_SLOT_SIZE > pool_slots(pool))
+		config->memory = pool_slots(pool) * POOL_SLOT_SIZE;
+	format_size(config->memory, size);
+	if (pool_kind(pool) == POOL_ON_FSDAX)
+		report_notice("%s: lies on a DAX filesystem, whose pages an RDMA device may not keep (only on-demand paging could "
+			      "serve them): cached in %s of memory; --memory SIZE says how much, and a devdax device needs none",
+			      o->pool, size);
+	else
+		report_notice("%s: is a plain file, whose pages an RDMA device may not keep: cached in %s of memory; --memory SIZE "
+			      "says how much",
+			      o->pool, size);
+}
+
 static int serve(const struct options *o)
 {
+	struct tier_config config;
 	struct pool *pool = NULL;
 	struct tier *tier = NULL;
 	struct server *server = NULL;
@@ -288,13 +384,15 @@ static int serve(const struct options *o)
 		report_error("cannot set signals up: %s", strerror(-ret));
 		return ret;
 	}
-	ret = pool_open(&pool, o->pool, o->fault);
+	ret = pool_load(&pool, o->pool);
 	if (ret)
 		return ret; /* it has said why */
-	ret = tier_open(&tier, pool, o->fault ? TIER_FAULT : TIER_DIRECT);
+	choose_memory(o, pool, &config);
+	ret = tier_open_with(&tier, pool, &config);
 	if (ret) {
-		report_error("%s: cannot be brought to memory: %s", o->pool, strerror(-ret));
-		goto close_pool;
+		if (ret == -ENOMEM)
+			report_error("%s: not enough memory to serve it", o->pool);
+		goto close_pool; /* it has said why */
 	}
 	ret = server_new(&server, pool, tier, &o->config);
 	if (ret) {
@@ -343,7 +441,7 @@ int main(int argc, char **argv)
 		return ret < 0 ? EXIT_USAGE : EXIT_SUCCESS;
 	report_init("brickd", o.journald, o.level);
 	if (o.create)
-		ret = pool_create(o.pool, o.create);
+		ret = o.is_volatile ? pool_create_volatile(o.pool, o.create) : pool_create(o.pool, o.create);
 	else if (o.grow)
 		ret = pool_grow(o.pool, o.grow);
 	else

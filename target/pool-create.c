@@ -140,7 +140,7 @@ static int check_no_pool(struct pool *pool)
 	return 0;
 }
 
-int pool_create(const char *path, uint64_t size)
+static int create(const char *path, uint64_t size, bool is_volatile)
 {
 	struct pool *pool = NULL;
 	struct stat st;
@@ -178,7 +178,10 @@ int pool_create(const char *path, uint64_t size)
 		if (rc)
 			goto out;
 	}
+	if (!is_volatile)
+		pool_file_warn(pool);
 	pool->header = (struct pool_header){
+		.ro_compat = is_volatile ? POOL_VOLATILE : 0,
 		.instance = 0,
 		.loss_epoch = 1,
 		.flags = POOL_CLEAN,
@@ -204,6 +207,16 @@ out:
 		report_error("%s: the unfinished pool cannot be removed: %s", path, strerror(errno));
 	pool_file_close(pool);
 	return rc;
+}
+
+int pool_create(const char *path, uint64_t size)
+{
+	return create(path, size, false);
+}
+
+int pool_create_volatile(const char *path, uint64_t size)
+{
+	return create(path, size, true);
 }
 
 int pool_grow(const char *path, uint64_t size)

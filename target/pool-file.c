@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +13,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "report.h"
@@ -82,6 +84,29 @@ static int lock_file(const char *path, int fd)
 	return -EBUSY;
 }
 
+/* Of a pool whose file is open; that it is fsdax shows when it is mapped. */
+static enum pool_kind kind_of(const struct pool *pool)
+{
+	struct statfs fs;
+
+	if (pool->devdax)
+		return POOL_ON_DEVDAX;
+	if (fstatfs(pool->fd, &fs))
+		return POOL_ON_DISK;
+	if (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC)
+		return POOL_ON_TMPFS;
+	return fs.f_type == HUGETLBFS_MAGIC ? POOL_ON_HUGETLBFS : POOL_ON_DISK;
+}
+
+void pool_file_warn(const struct pool *pool)
+{
+	if (pool->kind != POOL_ON_TMPFS && pool->kind != POOL_ON_HUGETLBFS)
+		return;
+	report_warning("%s: lies in memory (%s): all of it is gone when the host's power goes or it is booted; "
+		       "brickd --create SIZE --volatile declares that, and initiators are told",
+		       pool->path, pool->kind == POOL_ON_TMPFS ? "tmpfs" : "hugetlbfs");
+}
+
 int pool_file_open(struct pool **result, const char *path, int flags)
 {
 	struct stat st, again;
@@ -137,6 +162,7 @@ int pool_file_open(struct pool **result, const char *path, int flags)
 		goto fail;
 	}
 	pool->devdax = S_ISCHR(st.st_mode);
+	pool->kind = kind_of(pool);
 	pool->file_size = (uint64_t)st.st_size;
 	rc = pmem2_source_from_fd(&pool->source, pool->fd);
 	if (!rc && pool->devdax) {
@@ -198,6 +224,8 @@ int pool_file_map(struct pool *pool, uint64_t size)
 	pool->base = pmem2_map_get_address(pool->map);
 	pool->map_size = pmem2_map_get_size(pool->map);
 	pool->by_page = pmem2_map_get_store_granularity(pool->map) == PMEM2_GRANULARITY_PAGE;
+	if (!pool->by_page && pool->kind == POOL_ON_DISK)
+		pool->kind = POOL_ON_FSDAX;
 	pool->persist = pmem2_get_persist_fn(pool->map);
 	pool->memset = pmem2_get_memset_fn(pool->map);
 	rc = sigbus_watch(pool->base, pool->map_size, pool->path, on_sigbus, pool);
@@ -241,7 +269,10 @@ static void sync_fn(void *arg)
 	struct sync_call *call = arg;
 	uint8_t *from = call->pool->base + call->offset;
 
-	if (call->pool->by_page) {
+	/* The memory is as durable as it will ever be: what is left is that nothing comes before it. */
+	if (call->pool->header.ro_compat & POOL_VOLATILE) {
+		atomic_thread_fence(memory_order_seq_cst);
+	} else if (call->pool->by_page) {
 		uint64_t in_page = call->offset & (uint64_t)(sysconf(_SC_PAGESIZE) - 1);
 
 		if (msync(from - in_page, call->length + in_page, MS_SYNC))
@@ -284,7 +315,7 @@ void pool_file_fail(struct pool *pool, const char *what, int error)
 	pool->header.sequence++;
 	for (unsigned i = 0; i < 2; i++) {
 		if (!store_header(pool, pool->copy ^ i))
-			sync_range(pool, (uint64_t)(pool->copy ^ i) * POOL_HEADER_DISTANCE, POOL_HEADER_SIZE);
+			(void)sync_range(pool, (uint64_t)(pool->copy ^ i) * POOL_HEADER_DISTANCE, POOL_HEADER_SIZE);
 	}
 }
 
@@ -491,68 +522,4 @@ int pool_write_words(struct pool *pool, const uint32_t *slots, const uint64_t *b
 			return rc;
 	}
 	return 0;
-}
-
-/*
- * The bytes of blocks are the initiators': what they write while we copy is
- * theirs to order, so ThreadSanitizer is told to look away.
- */
-#ifdef __has_feature
-#if __has_feature(thread_sanitizer)
-#define POOL_TSAN 1
-#endif
-#endif
-#if defined(__SANITIZE_THREAD__) || defined(POOL_TSAN)
-void AnnotateIgnoreReadsBegin(const char *file, int line);
-void AnnotateIgnoreReadsEnd(const char *file, int line);
-void AnnotateIgnoreWritesBegin(const char *file, int line);
-void AnnotateIgnoreWritesEnd(const char *file, int line);
-#define BLOCK_BYTES_BEGIN() (AnnotateIgnoreReadsBegin(__FILE__, __LINE__), AnnotateIgnoreWritesBegin(__FILE__, __LINE__))
-#define BLOCK_BYTES_END() (AnnotateIgnoreWritesEnd(__FILE__, __LINE__), AnnotateIgnoreReadsEnd(__FILE__, __LINE__))
-#else
-#define BLOCK_BYTES_BEGIN() ((void)0)
-#define BLOCK_BYTES_END() ((void)0)
-#endif
-
-struct copy_call {
-	void *to;
-	const void *from;
-	size_t length;
-	int byte;
-};
-
-static void copy_fn(void *arg)
-{
-	struct copy_call *call = arg;
-
-	if (call->from)
-		memcpy(call->to, call->from, call->length);
-	else
-		memset(call->to, call->byte, call->length);
-}
-
-static int copy(struct copy_call *call)
-{
-	int rc;
-
-	BLOCK_BYTES_BEGIN();
-	rc = sigbus_try(copy_fn, call);
-	/* ThreadSanitizer drops its marks by itself when a jump leaves the signal handler. */
-	if (!rc)
-		BLOCK_BYTES_END();
-	return rc;
-}
-
-int pool_copy(void *to, const void *from, size_t length)
-{
-	struct copy_call call = { .to = to, .from = from, .length = length };
-
-	return copy(&call);
-}
-
-int pool_fill(void *to, int byte, size_t length)
-{
-	struct copy_call call = { .to = to, .byte = byte, .length = length };
-
-	return copy(&call);
 }

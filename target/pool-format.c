@@ -30,7 +30,9 @@ struct disk_header {
 	uint32_t flags;
 	uint32_t chunk_count;
 	struct disk_chunk chunk[POOL_CHUNKS_MAX];
-	uint8_t reserved[POOL_HEADER_SIZE - 104 - POOL_CHUNKS_MAX * 16 - 8];
+	uint64_t memory;
+	char memory_path[POOL_PATH_MAX];
+	uint8_t reserved[POOL_HEADER_SIZE - 112 - POOL_CHUNKS_MAX * 16 - POOL_PATH_MAX - 8];
 	uint64_t checksum;	/* XXH3, 64 bits, over all before it */
 };
 static_assert(sizeof(struct disk_header) == POOL_HEADER_SIZE, "the header has no padding");
@@ -48,10 +50,12 @@ void pool_header_encode(const struct pool_header *header, uint8_t bytes[POOL_HEA
 		.loss_epoch = htole64(header->loss_epoch),
 		.flags = htole32(header->flags),
 		.chunk_count = htole32(header->chunk_count),
+		.memory = htole64(header->memory),
 	};
 
 	memcpy(disk.magic, magic, sizeof(magic));
 	memcpy(disk.uuid, header->uuid, sizeof(disk.uuid));
+	memcpy(disk.memory_path, header->memory_path, sizeof(disk.memory_path));
 	memcpy(disk.boot_id, header->boot_id, sizeof(disk.boot_id));
 	for (uint32_t i = 0; i < header->chunk_count; i++) {
 		disk.chunk[i].offset = htole64(header->chunk[i].offset);
@@ -87,8 +91,10 @@ enum pool_header_fault pool_header_decode(const uint8_t bytes[POOL_HEADER_SIZE],
 		.loss_epoch = le64toh(disk.loss_epoch),
 		.flags = le32toh(disk.flags),
 		.chunk_count = le32toh(disk.chunk_count),
+		.memory = le64toh(disk.memory),
 	};
 	memcpy(header->uuid, disk.uuid, sizeof(header->uuid));
+	memcpy(header->memory_path, disk.memory_path, sizeof(header->memory_path) - 1);
 	memcpy(header->boot_id, disk.boot_id, sizeof(header->boot_id));
 	for (uint32_t i = 0; i < header->chunk_count; i++) {
 		header->chunk[i].offset = le64toh(disk.chunk[i].offset);

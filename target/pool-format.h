@@ -24,14 +24,28 @@
 #define POOL_HEADER_SIZE	4096
 #define POOL_HEADER_DISTANCE	(1u << 20)	/* between the copies */
 #define POOL_CHUNKS_MAX		128
+#define POOL_PATH_MAX		512
 #define POOL_FIRST_CHUNK	POOL_SLOT_SIZE	/* offset of chunk 0 */
 #define POOL_SLOTS_MAX		(UINT32_MAX - 1)
 #define POOL_BLOCK_MAX		((1ull << 43) - 1)
 
-/* Feature flags this version knows: none yet.  An unknown incompat or ro_compat flag refuses the pool. */
+/* An unknown incompat or ro_compat flag refuses the pool. */
+enum pool_features {
+	/*
+	 * ro_compat: declared volatile (--volatile).  A brickd that does not know
+	 * it would call bytes durable in memory that does not outlive power.
+	 */
+	POOL_VOLATILE = 1,
+	/*
+	 * incompat: the newest bytes of some blocks are in a memory file (header
+	 * field memory), and the pool's own are old.  Set while it is served so,
+	 * and after an end that was not clean.
+	 */
+	POOL_IN_MEMORY = 1,
+};
 #define POOL_COMPAT_KNOWN	0ull
-#define POOL_RO_COMPAT_KNOWN	0ull
-#define POOL_INCOMPAT_KNOWN	0ull
+#define POOL_RO_COMPAT_KNOWN	((uint64_t)POOL_VOLATILE)
+#define POOL_INCOMPAT_KNOWN	((uint64_t)POOL_IN_MEMORY)
 
 enum pool_flags {
 	POOL_CLEAN = 1,		/* nobody has it open, and everything in it was persisted */
@@ -54,6 +68,8 @@ struct pool_header {
 	uint32_t flags;		/* enum pool_flags */
 	uint32_t chunk_count;
 	struct pool_chunk chunk[POOL_CHUNKS_MAX];
+	uint64_t memory;	/* name of the memory file's state that belongs to the last open; 0: none */
+	char memory_path[POOL_PATH_MAX];	/* of the memory file, now or once; "": none */
 };
 
 enum pool_header_fault {

@@ -28,6 +28,7 @@ struct pool {
 	int lock_fd;		/* holds the lock; never leaves this process */
 	int fd;			/* another open file: one that was handed out keeps no lock alive */
 	bool devdax;
+	enum pool_kind kind;
 	uint64_t file_size;	/* bytes */
 
 	struct pmem2_source *source;
@@ -44,6 +45,8 @@ struct pool {
 	uint32_t first[POOL_CHUNKS_MAX];	/* each chunk's first slot */
 	uint64_t end;		/* of the last chunk */
 	bool unclean;		/* the end before this start was not clean */
+	bool same_boot;		/* the host was not booted since */
+	uint8_t boot_id[16];	/* of the host, now */
 	bool serving;		/* the file's header says that the pool is open */
 	atomic_bool failed;
 	atomic_bool no_zero_range;	/* the filesystem has no FALLOC_FL_ZERO_RANGE */
@@ -67,6 +70,8 @@ struct pool {
 int pool_file_open(struct pool **pool, const char *path, int flags);
 /* Maps the file's first size bytes, in place of what was mapped. */
 int pool_file_map(struct pool *pool, uint64_t size);
+/* Says that the pool's bytes die with the host, if they do and nobody declared it. */
+void pool_file_warn(const struct pool *pool);
 /* Undoes both, and frees. NULL is fine. */
 void pool_file_close(struct pool *pool);
 /* Reads and checks the header; fills header, slots, first, end, copy. */

@@ -159,11 +159,9 @@ static int fill_holes(struct pool *pool)
 	return 0;
 }
 
-int pool_open(struct pool **result, const char *path, bool fault)
+int pool_load(struct pool **result, const char *path)
 {
 	struct pool *pool = NULL;
-	uint8_t boot_id[16];
-	bool lost;
 	int rc;
 
 	rc = pool_file_open(&pool, path, 0);
@@ -179,25 +177,9 @@ int pool_open(struct pool **result, const char *path, bool fault)
 	if (rc)
 		goto fail;
 
-	read_boot_id(boot_id);
+	read_boot_id(pool->boot_id);
+	pool->same_boot = same_boot(pool->header.boot_id, pool->boot_id);
 	pool->unclean = !(pool->header.flags & POOL_CLEAN);
-	lost = (pool->header.flags & POOL_LOST) != 0;
-	if (pool->unclean &&
-	    (lost || fault || (pool->header.flags & POOL_FAULT) || !same_boot(pool->header.boot_id, boot_id))) {
-		pool->header.loss_epoch++;
-		report_warning("%s: the last end was not clean, and bytes that were not persisted may be gone: loss epoch %llu",
-			       path, (unsigned long long)pool->header.loss_epoch);
-	}
-	pool->header.instance++;
-	pool->header.flags = fault ? POOL_FAULT : 0;
-	memcpy(pool->header.boot_id, boot_id, sizeof(boot_id));
-	rc = pool_file_write_header(pool);
-	if (rc)
-		goto fail;
-	pool->serving = true;
-	rc = pool_zero_start(pool);
-	if (rc)
-		goto fail;
 	*result = pool;
 	return 0;
 fail:
@@ -207,8 +189,86 @@ fail:
 	return rc;
 }
 
+static void set_memory(struct pool_header *header, uint64_t memory)
+{
+	header->memory = memory;
+	header->incompat = memory ? header->incompat | POOL_IN_MEMORY : header->incompat & ~(uint64_t)POOL_IN_MEMORY;
+}
+
+int pool_begin(struct pool *pool, const struct pool_use *use)
+{
+	struct pool_header *header = &pool->header;
+	bool lost = (header->flags & (POOL_LOST | POOL_FAULT)) || use->fault || !pool->same_boot ||
+		    (header->memory && !use->kept);
+	int rc;
+
+	if (pool->unclean && lost) {
+		header->loss_epoch++;
+		report_warning("%s: the last end was not clean, and bytes that were not persisted may be gone: loss epoch %llu",
+			       pool->path, (unsigned long long)header->loss_epoch);
+	}
+	header->instance++;
+	header->flags = use->fault ? POOL_FAULT : 0;
+	set_memory(header, use->memory);
+	if (use->memory) {
+		if (strlen(use->memory_path) >= sizeof(header->memory_path)) {
+			report_error("%s: is too long a path for a memory file (at most %zu bytes)", use->memory_path,
+				     sizeof(header->memory_path) - 1);
+			return -ENAMETOOLONG;
+		}
+		memset(header->memory_path, 0, sizeof(header->memory_path));
+		memcpy(header->memory_path, use->memory_path, strlen(use->memory_path));
+	}
+	memcpy(header->boot_id, pool->boot_id, sizeof(header->boot_id));
+	rc = pool_file_write_header(pool);
+	if (rc)
+		return rc;
+	pool->serving = true;
+	if (pool_is_volatile(pool))
+		report_notice("%s: was declared volatile: persisting orders, and flushes nothing", pool->path);
+	else
+		pool_file_warn(pool);
+	return pool_zero_start(pool);
+}
+
+bool pool_begun(const struct pool *pool)
+{
+	return pool->serving;
+}
+
+int pool_open(struct pool **pool, const char *path, bool fault)
+{
+	struct pool_use use = { .fault = fault };
+	int rc = pool_load(pool, path);
+
+	if (rc)
+		return rc;
+	rc = pool_begin(*pool, &use);
+	if (rc)
+		pool_file_close(*pool);
+	return rc;
+}
+
+uint64_t pool_memory(const struct pool *pool)
+{
+	return pool->header.memory;
+}
+
+int pool_leave_memory(struct pool *pool)
+{
+	if (!pool->header.memory)
+		return 0;
+	set_memory(&pool->header, 0);
+	return pool_file_write_header(pool);
+}
+
+const char *pool_memory_path(const struct pool *pool)
+{
+	return pool->header.memory_path;
+}
+
 /* Finer than a page only what was written is worth a flush, and who wrote it has done that, unless the last end was not clean. */
-static int persist_all(struct pool *pool)
+int pool_persist_all(struct pool *pool)
 {
 	int rc = 0;
 
@@ -226,7 +286,11 @@ void pool_close(struct pool *pool)
 	if (!pool)
 		return;
 	pool_zero_stop(pool);
-	if (!atomic_load(&pool->failed) && !persist_all(pool)) {
+	if (!pool->serving) {
+		pool_file_close(pool);
+		return;
+	}
+	if (!pool->header.memory && !atomic_load(&pool->failed) && !pool_persist_all(pool)) {
 		pool->header.flags |= POOL_CLEAN;
 		pool_file_write_header(pool);
 	}
@@ -285,9 +349,39 @@ bool pool_failed(const struct pool *pool)
 	return atomic_load(&pool->failed);
 }
 
+void pool_fail(struct pool *pool, const char *what, int error)
+{
+	pool_file_fail(pool, what, error);
+}
+
+enum pool_kind pool_kind(const struct pool *pool)
+{
+	return pool->kind;
+}
+
+bool pool_is_volatile(const struct pool *pool)
+{
+	return pool->header.ro_compat & POOL_VOLATILE;
+}
+
+uint64_t pool_block(struct pool *pool, uint32_t slot)
+{
+	uint64_t block;
+
+	pthread_mutex_lock(&pool->lock);
+	block = pool->block[slot];
+	pthread_mutex_unlock(&pool->lock);
+	return block;
+}
+
 const char *pool_path(const struct pool *pool)
 {
 	return pool->path;
+}
+
+bool pool_by_line(const struct pool *pool)
+{
+	return !pool->by_page;
 }
 
 void *pool_address(const struct pool *pool, uint32_t slot)

@@ -29,8 +29,12 @@
 
 struct pool;
 
-/* size: bytes of blocks to export, rounded up to whole slots (headers and tables come on top). -EEXIST, -ENOSPC, ... */
+/*
+ * size: bytes of blocks to export, rounded up to whole slots (headers and tables come on top). -EEXIST, -ENOSPC, ...
+ * Volatile: the operator declares that the pool's memory outlives power by itself, or need not: persisting only orders.
+ */
 int pool_create(const char *path, uint64_t size);
+int pool_create_volatile(const char *path, uint64_t size);
 /* Enlarges the pool to export size bytes in all, preallocated. Not while it is served (-EBUSY). */
 int pool_grow(const char *path, uint64_t size);
 
@@ -38,17 +42,59 @@ int pool_grow(const char *path, uint64_t size);
  * Opens, locks and checks the pool, and says what is wrong with it: -EINVAL (not
  * a pool), -ENOTSUP (another version, unknown features), -EUCLEAN (damaged or
  * truncated), -EBUSY (another process has it), or what open(2) returns.
+ * Nothing is changed in it until pool_begin(): pool_each(), pool_put() and
+ * pool_persist() may be called in between, to bring home what an earlier brickd
+ * had in memory; pool_close() then leaves it as it was.
  *
  * SIGBUS in its mapping turns into -EIO inside pool_copy(), pool_fill() and the
  * pool's own work, and latches; elsewhere it names the file and ends the process.
- *
- * The loss epoch is raised when bytes that were placed and not persisted may be
- * gone: the last end was not clean, and the host was booted since, or this open
- * or the last one is in fault mode; or a persist had failed.
  */
+int pool_load(struct pool **pool, const char *path);
+/*
+ * Writes into the header that the pool is in use, and how; it can be served from
+ * here on.  The loss epoch is raised when bytes that were placed and not
+ * persisted may be gone: the last end was not clean, and the host was booted
+ * since, or this open or the last one is in fault mode, or the memory that it had
+ * is not there any more; or a persist had failed.
+ *
+ * memory: names the state of the memory file that blocks are in from here on, a
+ * random number; 0: none, the pool itself is all.  kept: the one that
+ * pool_memory() names is at hand, with all that was in it.
+ */
+struct pool_use {
+	bool fault;
+	uint64_t memory;
+	const char *memory_path;	/* absolute; it can be found there by whoever opens the pool next */
+	bool kept;
+};
+int pool_begin(struct pool *pool, const struct pool_use *use);
+bool pool_begun(const struct pool *pool);
+/* Both, for a pool without memory beside it. */
 int pool_open(struct pool **pool, const char *path, bool fault);
-/* Persists everything, records a clean end (not after a failure), unlocks. */
+/*
+ * The memory that the last open had, or that this one was given; 0: none, or it
+ * ended clean.  pool_leave_memory() records that it is not needed any more: all
+ * that was in it is durable in the pool.
+ */
+uint64_t pool_memory(const struct pool *pool);
+int pool_leave_memory(struct pool *pool);
+/* Where a memory file of this pool is, or was at some time; "": it never had one. */
+const char *pool_memory_path(const struct pool *pool);
+/* Persists everything, records a clean end (not after a failure, nor while memory has what the pool lacks), unlocks. */
 void pool_close(struct pool *pool);
+/* Persists every block, as if each were named in pool_persist(). */
+int pool_persist_all(struct pool *pool);
+
+/* What the pool's bytes are in. */
+enum pool_kind {
+	POOL_ON_DISK,		/* a plain file: pages that the kernel does not let an RDMA device write to for long */
+	POOL_ON_TMPFS,		/* memory that dies with the host: tmpfs, ramfs */
+	POOL_ON_HUGETLBFS,	/* the same */
+	POOL_ON_FSDAX,		/* persistent memory; an RDMA device needs on-demand paging to write to it */
+	POOL_ON_DEVDAX,		/* persistent memory */
+};
+enum pool_kind pool_kind(const struct pool *pool);
+bool pool_is_volatile(const struct pool *pool);
 
 const uint8_t *pool_uuid(const struct pool *pool);		/* 16 bytes */
 uint64_t pool_instance(const struct pool *pool);		/* raised and persisted at every open */
@@ -59,6 +105,10 @@ uint32_t pool_slots(const struct pool *pool);
 uint32_t pool_free_slots(struct pool *pool);
 uint32_t pool_zeroed_slots(struct pool *pool);
 bool pool_failed(const struct pool *pool);
+/* Makes the pool fail, as a failed write-back does: memory beside it broke. what: for people. */
+void pool_fail(struct pool *pool, const char *what, int error);
+/* The block of a live slot. */
+uint64_t pool_block(struct pool *pool, uint32_t slot);
 const char *pool_path(const struct pool *pool);
 
 /* Calls fn for every live slot, in slot order; block is address >> 21.  Stops at the first non-zero return, and returns it. */
@@ -82,6 +132,8 @@ int pool_release_many(struct pool *pool, const uint32_t *slots, size_t n, int *s
 
 /* Where a slot lies: in this process, and in the pool's file of pool_file_size() bytes. */
 void *pool_address(const struct pool *pool, uint32_t slot);
+/* True if a byte of it is persisted by its cache line (persistent memory); false: by msync(2) of its page. */
+bool pool_by_line(const struct pool *pool);
 uint64_t pool_offset(const struct pool *pool, uint32_t slot);
 uint64_t pool_file_size(const struct pool *pool);
 /* The pool's file; may be passed to another process, which keeps no lock alive by it. */
@@ -96,6 +148,12 @@ int pool_persist(struct pool *pool, uint32_t slot, uint32_t offset, uint32_t len
  */
 int pool_copy(void *to, const void *from, size_t length);
 int pool_fill(void *to, int byte, size_t length);
+/*
+ * Bytes of a slot out of and into the pool; for files by pread(2) and pwrite(2), so that a block that is overwritten
+ * is not read first.  pool_put() is not durable before pool_persist().  -EIO; a put that fails latches.
+ */
+int pool_get(struct pool *pool, uint32_t slot, uint32_t offset, void *to, uint32_t length);
+int pool_put(struct pool *pool, uint32_t slot, uint32_t offset, const void *from, uint32_t length);
 
 /*
  * For tests.  The first lets so many persists of this process succeed and fails

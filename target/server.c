@@ -28,6 +28,7 @@ const struct server_config server_config_default = {
 	.hello_ms = 10000,
 	.lease_ms = 10000,
 	.quiesce_ms = 2000,
+	.recall_ms = 2000,
 	.workers = 64,
 };
 
@@ -49,6 +50,7 @@ int server_new(struct server **out, struct pool *pool, struct tier *tier, const 
 	server->tier = tier;
 	server->started_ns = now_ns();
 	server->generation = 1;
+	server->maps_limit = tier_limit(tier);
 	pthread_mutex_init(&server->lock, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -95,6 +97,19 @@ void server_delete(struct server *server)
 	free(server);
 }
 
+/* In direct mode the blocks' memory is the pool's own, which may be of a kind that cannot be served everywhere. */
+static int prove_memory(struct server *server, struct listener *listener)
+{
+	int ret;
+
+	if (!listener->transport->prove || tier_mode(server->tier) != TIER_DIRECT)
+		return 0;
+	ret = listener->transport->prove(listener, pool_address(server->pool, 0), POOL_SLOT_SIZE);
+	if (ret)
+		report_error("%s: cannot be served there", pool_path(server->pool));
+	return ret;
+}
+
 int server_listen(struct server *server, const struct endpoint *endpoint)
 {
 	char text[ENDPOINT_TEXT_MAX];
@@ -111,9 +126,10 @@ int server_listen(struct server *server, const struct endpoint *endpoint)
 		return -EPERM;
 	}
 	ret = listener_open(&server->listener[server->listeners], endpoint);
-	if (!ret)
-		server->listeners++;
-	return ret;
+	if (ret)
+		return ret;
+	server->listeners++;
+	return prove_memory(server, &server->listener[server->listeners - 1]);
 }
 
 bool server_may_complain(struct server *server)
@@ -138,7 +154,10 @@ bool server_may_complain(struct server *server)
 
 int server_adopt(struct server *server, int fd, const struct transport *transport, const struct peer *peer)
 {
-	return lane_start(server, fd, transport, peer);
+	struct conn *conn;
+	int ret = conn_stream_new(&conn, fd);
+
+	return ret ? ret : lane_start(server, conn, transport, peer);
 }
 
 static void reap(struct server *server)
@@ -160,22 +179,23 @@ static void take_connection(struct server *server, struct listener *listener, in
 {
 	char text[ENDPOINT_TEXT_MAX];
 	struct peer peer = {0};
-	int ret, fd = listener->transport->accept(listener, socket, &peer);
+	struct conn *conn;
+	int ret = listener->transport->accept(listener, socket, &conn, &peer);
 
-	if (fd == -EAGAIN || fd == -EWOULDBLOCK || fd == -EINTR || fd == -ECONNABORTED || fd == -EPROTO)
+	if (ret == -EAGAIN || ret == -EWOULDBLOCK || ret == -EINTR || ret == -ECONNABORTED || ret == -EPROTO)
 		return;
 	endpoint_format(&listener->endpoint, text);
-	if (fd < 0) {
+	if (ret < 0) {
 		if (server_may_complain(server))
-			report_error("%s: cannot take a connection: %s", text, strerror(-fd));
-		if (fd == -EMFILE || fd == -ENFILE || fd == -ENOMEM || fd == -ENOBUFS) {
+			report_error("%s: cannot take a connection: %s", text, strerror(-ret));
+		if (ret == -EMFILE || ret == -ENFILE || ret == -ENOMEM || ret == -ENOBUFS) {
 			struct timespec pause = {.tv_nsec = ACCEPT_PAUSE_MS * 1000000l};
 
 			nanosleep(&pause, NULL); /* it stays pending: no use in asking at once */
 		}
 		return;
 	}
-	ret = lane_start(server, fd, listener->transport, &peer);
+	ret = lane_start(server, conn, listener->transport, &peer);
 	if (ret && ret != -ESHUTDOWN && server_may_complain(server))
 		report_warning("%s: %s refused: %s", text, peer.text,
 			       ret == -EUSERS ? "too many connections that have not said hello (--max-connections)"
@@ -264,7 +284,7 @@ void server_stop(struct server *server)
 
 	pthread_mutex_lock(&server->lock);
 	for (struct lane *lane = server->lanes; lane; lane = lane->next)
-		stream_shutdown(&lane->stream, SHUT_RD);
+		lane->conn->ops->shutdown(lane->conn, SHUT_RD);
 	pthread_mutex_unlock(&server->lock);
 	if (!await_lanes(server, STOP_GRACE_MS)) {
 		report_notice("some connections have not ended in time: they are cut");
@@ -311,6 +331,12 @@ void server_dump(struct server *server)
 		      (unsigned long long)stat.uptime_ms / 1000, (unsigned long long)stat.free,
 		      (unsigned long long)stat.capacity, (unsigned long long)stat.zeroed, stat.sessions, stat.lanes,
 		      stat.maps, stat.fault ? ", fault mode" : "", stat.failed ? ", FAILED: the store does not persist" : "");
+	if (stat.memory)
+		report_notice("statistics: memory for %u blocks: %u taken, %u mapped, %u not persisted; %llu filled, %llu "
+			      "written back, %llu evicted; %llu recalls",
+			      stat.memory, stat.memory_used, stat.memory_pinned, stat.memory_dirty,
+			      (unsigned long long)stat.fills, (unsigned long long)stat.write_backs,
+			      (unsigned long long)stat.evictions, (unsigned long long)stat.recalls);
 	for (int op = 0; op < WIRE_OPS; op++) {
 		const struct wire_op_stat *s = &stat.op[op];
 

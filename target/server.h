@@ -23,13 +23,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "conn.h"
 #include "idmap.h"
 #include "listener.h"
 #include "pool.h"
 #include "stats.h"
-#include "stream.h"
 #include "table.h"
 #include "tier.h"
+#include "verbs.h"
 #include "wire.h"
 #include "worker.h"
 
@@ -42,6 +43,7 @@ struct server_config {
 	uint32_t hello_ms;	  /* from connecting to hello */
 	uint32_t lease_ms;
 	uint32_t quiesce_ms; /* how long unmap waits for frames under way */
+	uint32_t recall_ms;  /* how long map waits for others to unmap, when memory is full */
 	uint32_t workers;
 	bool public; /* addresses that others can reach may be listened on */
 };
@@ -75,9 +77,21 @@ struct server {
 	uint64_t generation;	 /* of the list: counts every alloc and free */
 	uint64_t next_session;
 	uint32_t sessions_n, lanes_n, maps_n;
+	/*
+	 * Memory mode: how many blocks can be mapped at once.  Each session has a
+	 * number reserved; promised is the sum over the sessions of what is
+	 * reserved or, if that is more, mapped.
+	 */
+	uint32_t maps_limit; /* UINT32_MAX: any number */
+	uint64_t reserved, promised;
+	uint32_t admitted;   /* sessions that said hello */
+	uint32_t waiting;    /* maps that wait for others to unmap */
+	uint32_t waiting_poor; /* of these, of sessions with less than their share */
+	uint64_t recalls;    /* notices sent */
 	uint32_t greeting;	 /* connections that have not said hello */
 	uint32_t threads_n;	 /* lanes whose threads are not joined */
 	uint32_t next_key;
+	_Atomic uint32_t regions_n; /* registered, those of sessions that are at their end included */
 	_Atomic uint64_t complaint_ns; /* rate limit of complaints about peers */
 	_Atomic unsigned complaints, swallowed;
 };
@@ -100,6 +114,7 @@ struct map {
 	uint32_t slot, flags, key;
 	void *address;
 	uint64_t place;
+	struct ibv_mr *region; /* verbs */
 	/* session.lock: */
 	uint32_t in_flight; /* frames that move bytes of the block now */
 	bool dead;	    /* being unmapped: access is a violation */
@@ -109,6 +124,7 @@ struct session {
 	struct session *next;
 	struct server *server;
 	const struct transport *transport;
+	struct verbs_domain *domain; /* verbs: that of its regions and its lanes' queue pairs; set at its begin */
 	uint64_t number;
 	uint8_t token[WIRE_TOKEN_SIZE];
 	_Atomic uint64_t heard_ns;
@@ -119,11 +135,14 @@ struct session {
 	uint32_t refs;	  /* itself while it lives, and those who wait for its end */
 	bool dying, ended;
 	bool hello;
+	bool flush; /* RDMA FLUSH was granted */
 	char name[WIRE_NAME_MAX];
 	uint64_t pid;
-	uint32_t maps_granted;
+	uint32_t maps_granted, maps_reserved;
 	uint16_t lanes_granted, depth_granted;
 	uint32_t maps_n;
+	uint32_t recalled; /* blocks that it was asked to unmap, and has not */
+	uint64_t recalled_ns;
 
 	pthread_mutex_t lock;
 	struct table maps; /* changed with both locks held, read with either */
@@ -134,6 +153,7 @@ struct request {
 	struct lane *lane;
 	struct wire_header header;
 	uint64_t started_ns;
+	uint64_t patience_ns; /* MAP: when its entries wait no longer for others to unmap; 0: none had to */
 	size_t n, next; /* entries, and the first that is not done */
 	uint64_t errors, bytes;
 	union {
@@ -175,12 +195,12 @@ struct lane {
 
 	pthread_mutex_t lock;
 	pthread_cond_t idle;
-	bool sending; /* somebody has the socket's sending side */
+	bool sending; /* somebody has the connection's sending side */
 	bool broken;  /* a send failed */
 	uint32_t pending; /* requests with the workers, not answered */
-	struct job *out, **out_last; /* replies that wait for the socket */
+	struct job *out, **out_last; /* replies that wait for the connection */
 
-	struct stream stream;
+	struct conn *conn; /* lane.lock: NULL once it is closed, which is after the lane has left server.lanes */
 };
 
 /* server.c */
@@ -199,7 +219,8 @@ int server_adopt(struct server *server, int fd, const struct transport *transpor
 bool server_may_complain(struct server *server);
 
 /* lane.c: connections */
-int lane_start(struct server *server, int fd, const struct transport *transport, const struct peer *peer);
+/* Takes the connection over, also when it fails. */
+int lane_start(struct server *server, struct conn *conn, const struct transport *transport, const struct peer *peer);
 void lane_join(struct lane *lane); /* its thread has finished: waits for it, frees the lane */
 /* Shuts the connection down; its thread ends soon. Any lock but lane.lock may be held. */
 void lane_shutdown(struct lane *lane);
@@ -220,6 +241,8 @@ int session_open(struct lane *lane, uint16_t number);
 int session_join(struct lane *lane, const uint8_t *token, uint16_t number);
 void session_leave(struct lane *lane); /* the lane has drained; the last one ends the session */
 int session_hello(struct lane *lane, const struct wire_hello *hello, struct wire_hello_reply *reply);
+/* Maps that it may be granted: over verbs the device's limits are shared out among as many sessions as may come. */
+uint32_t session_maps_most(const struct session *session);
 /* These with server.lock held: */
 void session_kill(struct session *session, uint32_t notice);
 bool session_expired(const struct session *session);
@@ -227,14 +250,32 @@ bool session_hung_up(const struct session *session);
 struct session *session_find(struct server *server, uint64_t number);
 void session_info(const struct session *session, struct wire_session_info *info);
 
+/*
+ * grants.c: how many blocks each session may map when memory is bounded.  All with server.lock held.
+ */
+/* Reserves the session's minimum and sets its grant.  -EUSERS: there is no minimum left. */
+int grants_admit(struct session *session, uint32_t wanted);
+void grants_dismiss(struct session *session);
+/* 0: the session may map one more block; -ENOMEM: not ever; -EAGAIN: not before others unmap. */
+int grants_check(const struct session *session);
+/*
+ * Asks those for blocks who have more than their share, and waits until something changes: 0, look again; or -ENOMEM,
+ * nobody gave any in time.  *until_ns: 0 before the first wait.
+ */
+int grants_wait(struct session *session, uint64_t *until_ns);
+/* A map of the session came (1) or went (-1). */
+void grants_count(struct session *session, int change);
+
 /* locks.c: who has which block.  may_wait false: LOCKS_SLOW instead of anything that takes time. */
 #define LOCKS_SLOW 1
 int locks_alloc(struct session *session, uint64_t addr);
 int locks_free(struct session *session, uint64_t addr);
-int locks_map(struct session *session, uint64_t addr, uint32_t flags, bool may_wait, struct wire_handle *handle);
+/* patience_ns: when to stop waiting for memory; 0: not begun. */
+int locks_map(struct session *session, uint64_t addr, uint32_t flags, bool may_wait, uint64_t *patience_ns,
+	      struct wire_handle *handle);
 int locks_unmap(struct session *session, uint64_t addr, uint32_t flags, bool may_wait);
 int locks_persist(struct lane *lane, uint64_t addr, uint32_t length);
-/* Every map of a session without lanes goes. */
+/* Every map of a session without lanes goes: its locks first, then its memory regions. */
 void locks_release_all(struct session *session);
 int locks_revoke(struct session *by, uint64_t number);
 /* A frame begins and ends. -EACCES: a violation. */

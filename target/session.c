@@ -58,6 +58,15 @@ int session_open(struct lane *lane, uint16_t number)
 		free(session);
 		return ret;
 	}
+	if (lane->transport->regions) {
+		ret = lane->conn->ops->domain_new(lane->conn, &session->domain);
+		if (ret) {
+			table_fini(&session->maps);
+			free(session->lane);
+			free(session);
+			return ret;
+		}
+	}
 	session->token[0] |= 1; /* never all zero */
 	pthread_mutex_init(&session->lock, NULL);
 	session->server = server;
@@ -74,8 +83,9 @@ int session_open(struct lane *lane, uint16_t number)
 	else if (server->sessions_n >= server->config.max_sessions)
 		ret = -EUSERS;
 	if (ret) {
-		session_put(session);
 		pthread_mutex_unlock(&server->lock);
+		verbs_domain_delete(session->domain);
+		session_put(session); /* nobody else knows it */
 		return ret;
 	}
 	session->number = ++server->next_session;
@@ -102,11 +112,13 @@ static void session_end(struct session *session)
 	pthread_cond_broadcast(&server->changed);
 	pthread_mutex_unlock(&server->lock);
 	locks_release_all(session);
+	verbs_domain_delete(session->domain);
 	pthread_mutex_lock(&server->lock);
 	for (at = &server->sessions; *at != session; at = &(*at)->next)
 		;
 	*at = session->next;
 	server->sessions_n--;
+	grants_dismiss(session);
 	session->ended = true;
 	if (session->hello)
 		report_info("session %llu (%s) has ended", (unsigned long long)session->number, session->name);
@@ -128,9 +140,13 @@ int session_join(struct lane *lane, const uint8_t *token, uint16_t number)
 		pthread_mutex_unlock(&server->lock);
 		return -ESTALE;
 	}
-	if (number >= session->lanes_granted) {
+	if (number >= session->lanes_granted)
+		ret = -EMFILE;
+	else if (session->domain)
+		ret = lane->conn->ops->domain_join(lane->conn, session->domain);
+	if (ret) {
 		pthread_mutex_unlock(&server->lock);
-		return -EMFILE;
+		return ret;
 	}
 	session->joining++; /* keeps it alive while the lane that was there drains */
 	while (session->lane[number] && !session->dying) {
@@ -176,16 +192,63 @@ static uint32_t grant(uint32_t wanted, uint32_t most)
 	return !wanted || wanted > most ? most : wanted;
 }
 
+uint32_t session_maps_most(const struct session *session)
+{
+	const struct server_config *config = &session->server->config;
+	uint32_t most = config->max_maps;
+
+	if (session->domain) {
+		uint32_t share = verbs_maps_limit(session->domain, config->max_sessions, config->max_lanes);
+
+		most = share < most ? share : most;
+	}
+	return most;
+}
+
+static uint32_t depth_most(const struct session *session)
+{
+	uint32_t most = session->server->config.max_depth;
+
+	if (session->domain && verbs_depth_limit(session->domain) < most)
+		most = verbs_depth_limit(session->domain);
+	return most;
+}
+
+/*
+ * RDMA FLUSH makes bytes durable where a flushed line is: in persistent memory that blocks are mapped from.  A PERSIST
+ * stays valid beside it.
+ */
+static bool can_flush(const struct session *session)
+{
+	struct server *server = session->server;
+
+	return session->domain && tier_mode(server->tier) == TIER_DIRECT && pool_by_line(server->pool) &&
+	       !pool_is_volatile(server->pool) &&
+	       verbs_flush_possible(session->domain, pool_address(server->pool, 0), POOL_SLOT_SIZE);
+}
+
 int session_hello(struct lane *lane, const struct wire_hello *hello, struct wire_hello_reply *reply)
 {
 	struct server *server = lane->server;
 	struct session *session = lane->session;
+	bool flush = false;
+	int ret;
 
 	if (hello->features & ~WIRE_FEATURES_KNOWN)
 		return -EINVAL;
 	memset(reply, 0, sizeof(*reply));
+	if (hello->features & WIRE_FEATURE_FLUSH)
+		flush = can_flush(session);
 	pthread_mutex_lock(&server->lock);
 	if (!session->hello) {
+		ret = grants_admit(session, hello->maps);
+		if (ret) {
+			pthread_mutex_unlock(&server->lock);
+			return ret;
+		}
+		session->flush = flush;
+		if (flush)
+			verbs_flush_use(session->domain);
 		session->hello = true;
 		memcpy(session->name, hello->name, sizeof(session->name));
 		session->name[sizeof(session->name) - 1] = 0;
@@ -194,15 +257,15 @@ int session_hello(struct lane *lane, const struct wire_hello *hello, struct wire
 				*c = '?'; /* it goes to people's terminals */
 		if (!session->pid)
 			session->pid = hello->pid;
-		session->maps_granted = grant(hello->maps, server->config.max_maps);
 		session->lanes_granted = (uint16_t)grant(hello->lanes, server->config.max_lanes);
 		if (session->lanes_granted <= lane->number)
 			session->lanes_granted = (uint16_t)(lane->number + 1);
 		session->depth_granted = (uint16_t)grant(hello->depth ? hello->depth : SERVER_DEPTH,
-							 server->config.max_depth);
+							 depth_most(session));
 		report_info("session %llu begins: %s, pid %llu, from %s", (unsigned long long)session->number,
 			    session->name, (unsigned long long)session->pid, lane->peer.text);
 	}
+	flush = session->flush; /* what the first HELLO was granted stays */
 	reply->session = session->number;
 	reply->maps = session->maps_granted;
 	reply->lanes = session->lanes_granted;
@@ -215,7 +278,9 @@ int session_hello(struct lane *lane, const struct wire_hello *hello, struct wire
 	reply->free = pool_free_slots(server->pool);
 	reply->lease_ms = server->config.lease_ms;
 	reply->fds = lane->transport->passes_fd ? 1 : 0;
-	reply->method = WIRE_PERSIST_TARGET;
+	reply->features = flush ? WIRE_FEATURE_FLUSH : 0;
+	reply->method = flush ? WIRE_PERSIST_FLUSH :
+			pool_is_volatile(server->pool) ? WIRE_PERSIST_VOLATILE : WIRE_PERSIST_TARGET;
 	return 0;
 }
 
@@ -263,7 +328,7 @@ bool session_hung_up(const struct session *session)
 	struct server *server = session->server;
 
 	for (uint32_t i = 0; i < server->config.max_lanes; i++)
-		if (session->lane[i] && !stream_hung_up(&session->lane[i]->stream))
+		if (session->lane[i] && !session->lane[i]->conn->ops->hung_up(session->lane[i]->conn))
 			return false;
 	return !session->joining;
 }

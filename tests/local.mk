@@ -1,5 +1,10 @@
+# The longest test first: what is short fits beside it.
+include tests/rdma/local.mk
 include tests/unit/local.mk
 include tests/fuzz/local.mk
 include tests/crash/local.mk
 include tests/damage/local.mk
+include tests/bench/local.mk
 include tests/functional/local.mk
+include tests/rdma/target.mk
+include tests/rdma/client.mk

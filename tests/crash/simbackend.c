@@ -78,7 +78,7 @@ static int sim_open(void *context, const char *endpoint, const char *name, unsig
 	s->info.maps = sim->maps && (!maps || maps > sim->maps) ? sim->maps : maps && maps < 1024 ? maps : 1024;
 	s->info.lanes = !lanes ? 1 : lanes < most ? lanes : most;
 	s->info.lease_ms = sim->lease_ms;
-	s->info.method = "target";
+	s->info.method = b->method ? b->method : "target";
 	for (unsigned i = 0; i < s->info.lanes; i++)
 		s->lane[i].connection = ++sim->next_connection;
 	s->next = sim->sessions;
@@ -108,6 +108,7 @@ static void sim_close(struct backend_session *session)
 		free(session->lane[i].queue);
 	}
 	free(session->map);
+	free(session->buffer);
 	free(session);
 }
 
@@ -265,6 +266,28 @@ static int conflict(struct backend_session *session, uint64_t addr, uint32_t fla
 	return 0;
 }
 
+/* Room for another map of this session? If not, those who have more than their share hear of it. */
+static bool memory_left(struct backend_session *session)
+{
+	struct sim *sim = session->sim;
+	uint64_t memory = sim->brick[session->brick].memory, taken = 0, sessions = 0;
+
+	if (!memory || session->maps < 2)
+		return true;
+	for (struct backend_session *s = sim->sessions; s; s = s->next) {
+		if (s->brick != session->brick || s->dead)
+			continue;
+		taken += s->maps > 2 ? s->maps : 2;
+		sessions++;
+	}
+	if (taken < memory)
+		return true;
+	for (struct backend_session *s = sim->sessions; s; s = s->next)
+		if (s->brick == session->brick && !s->dead && s->maps > memory / sessions)
+			s->recall = s->maps - memory / sessions;
+	return false;
+}
+
 static int map_one(struct backend_session *session, unsigned lane, uint64_t addr, uint32_t flags, struct backend_handle *handle)
 {
 	struct sim *sim = session->sim;
@@ -285,7 +308,7 @@ static int map_one(struct backend_session *session, unsigned lane, uint64_t addr
 
 		if (r)
 			return r;
-		if (session->maps >= session->info.maps)
+		if (session->maps >= session->info.maps || !memory_left(session))
 			return -ENOMEM;
 		session->map = sim_grow(session->map, &session->map_room, session->maps + 1, sizeof(*m));
 		m = &session->map[session->maps++];
@@ -544,6 +567,54 @@ static int sim_keepalive(struct backend_session *session, unsigned lane)
 	return r;
 }
 
+static uint64_t sim_recalled(struct backend_session *session, unsigned lane)
+{
+	pthread_mutex_lock(&session->sim->mutex);
+	if (lane != BACKEND_NO_LANE && (lane >= session->info.lanes || session->lane[lane].n))
+		sim_bug("a look at lane %u, which is in use", lane);
+	uint64_t blocks = session->recall;
+
+	session->recall = 0;
+	pthread_mutex_unlock(&session->sim->mutex);
+	return blocks;
+}
+
+static int sim_buffer_register(struct backend_session *session, void *memory, size_t size)
+{
+	struct sim *sim = session->sim;
+	const char *p = memory;
+	bool after;
+
+	pthread_mutex_lock(&sim->mutex);
+	int r = sim_call_fault(sim, session->brick, SIM_REGISTER, &after);
+
+	if (r) {
+		fail(r, "sim:%u: memory cannot be registered: %s", session->brick, strerror(-r));
+		goto out;
+	}
+	for (size_t i = 0; i < session->buffers; i++)
+		if (p < session->buffer[i].memory + session->buffer[i].size && session->buffer[i].memory < p + size)
+			sim_bug("memory is registered twice");
+	session->buffer = sim_grow(session->buffer, &session->buffer_room, session->buffers + 1, sizeof(*session->buffer));
+	session->buffer[session->buffers++] = (struct sim_buffer){ p, size };
+out:
+	pthread_mutex_unlock(&sim->mutex);
+	return r;
+}
+
+static void sim_buffer_unregister(struct backend_session *session, void *memory)
+{
+	size_t i = 0;
+
+	pthread_mutex_lock(&session->sim->mutex);
+	while (i < session->buffers && session->buffer[i].memory != memory)
+		i++;
+	if (i == session->buffers)
+		sim_bug("memory is given back that was not registered");
+	session->buffer[i] = session->buffer[--session->buffers];
+	pthread_mutex_unlock(&session->sim->mutex);
+}
+
 static int sim_who(struct backend_session *session, unsigned lane, uint64_t addr, struct backend_holder *holders, size_t max, size_t *n)
 {
 	struct sim *sim = session->sim;
@@ -579,6 +650,9 @@ const struct backend backend_sim = {
 	.submit = sim_submit,
 	.drain = sim_drain,
 	.keepalive = sim_keepalive,
+	.recalled = sim_recalled,
+	.buffer_register = sim_buffer_register,
+	.buffer_unregister = sim_buffer_unregister,
 	.who = sim_who,
 	.error_text = sim_error_text,
 };

@@ -96,6 +96,70 @@ void sim_set_grants(struct sim *sim, unsigned maps, unsigned lanes, unsigned lea
 	pthread_mutex_unlock(&sim->mutex);
 }
 
+void sim_set_memory(struct sim *sim, unsigned brick, uint64_t blocks)
+{
+	pthread_mutex_lock(&sim->mutex);
+	sim->brick[brick].memory = blocks;
+	pthread_mutex_unlock(&sim->mutex);
+}
+
+void sim_set_method(struct sim *sim, unsigned brick, const char *method)
+{
+	pthread_mutex_lock(&sim->mutex);
+	sim->brick[brick].method = method;
+	pthread_mutex_unlock(&sim->mutex);
+}
+
+void sim_recall(struct sim *sim, unsigned brick, uint64_t blocks)
+{
+	pthread_mutex_lock(&sim->mutex);
+	for (struct backend_session *s = sim->sessions; s; s = s->next)
+		if (s->brick == brick)
+			s->recall = blocks;
+	pthread_mutex_unlock(&sim->mutex);
+}
+
+uint64_t sim_mapped(struct sim *sim, unsigned brick)
+{
+	uint64_t n = 0;
+
+	pthread_mutex_lock(&sim->mutex);
+	for (struct backend_session *s = sim->sessions; s; s = s->next)
+		if (s->brick == brick)
+			n += s->maps;
+	pthread_mutex_unlock(&sim->mutex);
+	return n;
+}
+
+uint64_t sim_buffers(struct sim *sim)
+{
+	uint64_t n = 0;
+
+	pthread_mutex_lock(&sim->mutex);
+	for (struct backend_session *s = sim->sessions; s; s = s->next)
+		if (!s->dead)
+			n += s->buffers;
+	pthread_mutex_unlock(&sim->mutex);
+	return n;
+}
+
+bool sim_knows(struct sim *sim, const void *memory, size_t size)
+{
+	const char *p = memory;
+	uint64_t sessions = 0, know = 0;
+
+	pthread_mutex_lock(&sim->mutex);
+	for (struct backend_session *s = sim->sessions; s; s = s->next) {
+		if (s->dead)
+			continue;
+		sessions++;
+		for (size_t i = 0; i < s->buffers; i++)
+			know += p >= s->buffer[i].memory && p + size <= s->buffer[i].memory + s->buffer[i].size;
+	}
+	pthread_mutex_unlock(&sim->mutex);
+	return sessions && know == sessions;
+}
+
 /* Same bricks, this state, no sessions. */
 static struct sim *offspring(struct sim *sim, struct sim_state *state)
 {

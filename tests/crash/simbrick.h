@@ -47,6 +47,24 @@ unsigned sim_bricks(struct sim *sim);
 void sim_set_grants(struct sim *sim, unsigned maps, unsigned lanes, unsigned lease_ms);
 
 /*
+ * The brick's memory holds so many blocks (0: all): as many maps as all its sessions have together, two of them kept for
+ * each session.  Beyond that map says -ENOMEM, and those who have more than their share are asked for the rest (recalled()).
+ */
+void sim_set_memory(struct sim *sim, unsigned brick, uint64_t blocks);
+void sim_recall(struct sim *sim, unsigned brick, uint64_t blocks);	/* of each of its sessions */
+uint64_t sim_mapped(struct sim *sim, unsigned brick);	/* maps of all its sessions */
+/*
+ * Registered memory, of all sessions that live.  What is registered twice in a session, or given back
+ * without having been registered, is a bug of the caller's and aborts.
+ */
+uint64_t sim_buffers(struct sim *sim);
+/* True if every session that lives knows this memory, and there is one. */
+bool sim_knows(struct sim *sim, const void *memory, size_t size);
+
+/* How it says that persist works, to sessions opened from now on; it works the same. */
+void sim_set_method(struct sim *sim, unsigned brick, const char *method);
+
+/*
  * A copy of this moment with the same bricks and no sessions, as after a client's
  * crash with everything in flight arrived.  Cheap: pages and blocks are shared until one side writes.
  */
@@ -122,7 +140,7 @@ void sim_resize(struct sim *sim, unsigned brick, uint64_t blocks);
 /* Calls counted since sim_new(), and faults. READ, WRITE, PERSIST count each io; the others each call, whatever its batch. */
 enum sim_call {
 	SIM_OPEN, SIM_REJOIN, SIM_ALLOC, SIM_FREE, SIM_MAP, SIM_UNMAP, SIM_LIST, SIM_READ, SIM_WRITE, SIM_PERSIST,
-	SIM_DRAIN, SIM_KEEPALIVE, SIM_WHO, SIM_CALLS
+	SIM_DRAIN, SIM_KEEPALIVE, SIM_WHO, SIM_REGISTER, SIM_CALLS
 };
 uint64_t sim_calls(struct sim *sim, enum sim_call call);
 /* Sum of the entries of all batches of ALLOC, FREE, MAP, UNMAP, and of the ranges of PERSIST. */

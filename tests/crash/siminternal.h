@@ -34,6 +34,11 @@ struct sim_map {
 	uint32_t flags, key;
 };
 
+struct sim_buffer {
+	const char *memory;
+	size_t size;
+};
+
 struct backend_session {
 	struct sim *sim;
 	struct backend_session *next;
@@ -45,6 +50,9 @@ struct backend_session {
 	struct sim_lane lane[SIM_LANES_MAX];
 	struct sim_map *map;
 	size_t maps, map_room;
+	struct sim_buffer *buffer;
+	size_t buffers, buffer_room;
+	uint64_t recall;		/* asked for, and not yet heard */
 };
 
 struct sim_brick {
@@ -52,6 +60,8 @@ struct sim_brick {
 	uint64_t blocks, instance, loss_epoch, generation;
 	bool away;
 	unsigned away_attempts;
+	uint64_t memory;		/* 0: as large as the store */
+	const char *method;		/* NULL: "target" */
 };
 
 struct sim_fault {

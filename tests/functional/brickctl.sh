@@ -103,8 +103,8 @@ status 0 ctl b1 read $A --length 1 --hex
 kill -INT $holder
 ended 0
 
-# Taking a block away by force: over tcp the holder's session dies; a local one is its process.
-if [ "$TRANSPORT" = tcp ]; then
+# Taking a block away by force: over a network the holder's session dies; a local one is its process.
+if [ "$TRANSPORT" != unix ]; then
 	hold --write
 	must ctl b1 write $A --exclusive --preempt --data 5a
 	ended 1
@@ -137,7 +137,7 @@ must ctl b1 free $A
 stop_brick b1
 
 # What persist covers is what was written before it on the same lane; shown by a brick that loses everything else.
-if [ "$TRANSPORT" = tcp ]; then
+if [ "$TRANSPORT" != unix ]; then
 	start_brick b2 64M --fault
 	E=$(endpoint b2)
 	mkfifo "$T/script" || fail mkfifo
@@ -153,7 +153,8 @@ if [ "$TRANSPORT" = tcp ]; then
 	[ $? = 1 ] || fail "a lost session: status, $(cat "$T/words")"
 	exec 9>&-
 	brick_serve b2
-	for at in 0:31 4096:00 8192:00; do
+	# Over rdma the brick does not see which lane wrote: there a persist covers what others wrote in its range as well.
+	for at in 0:31 $([ "$TRANSPORT" = rdma ] || echo 4096:00) 8192:00; do
 		[ "$(ctl b2 --json read $A --offset "${at%:*}" --length 1 | jq -r .data)" = "${at#*:}" ] ||
 			fail "after the crash, at ${at%:*}: $(ctl b2 read $A --offset "${at%:*}" --length 1 --hex), not ${at#*:}"
 	done

@@ -5,7 +5,7 @@
 
 need python3
 
-start_bricks 768 --fault
+start_bricks "$(sized 768 384)" --fault
 make_fs
 mount_fs timeo=60
 cat >"$T/faulty.py" <<'END'

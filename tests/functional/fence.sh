@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # shellcheck shell=bash
-# Shows: a mount whose client is stopped and whose place was taken cannot change a byte when it goes on (tcp)
+# Shows: a mount whose client is stopped and whose place was taken cannot change a byte when it goes on
 . "$SRC/tests/functional/lib.sh"
 
 need python3
 
-start_bricks 512
+start_bricks "$(sized 512 256)"
 make_fs
 mount_fs
 echo one >"$M/one"

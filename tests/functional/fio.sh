@@ -5,11 +5,11 @@
 
 need fio
 
-start_bricks 1024
+start_bricks "$(sized 1024 256)"
 make_fs
 mount_fs
 size=${FULL:+256M}
-size=${size:-24M}
+size=${size:-$(sized 24M 4M)}
 job() {
 	local name=$1
 	shift
@@ -36,4 +36,5 @@ for name in buffered direct big mapped; do
 	job $name $again --ioengine=psync --verify_only=1
 done
 umount_fs
+one_sided
 fsck_clean

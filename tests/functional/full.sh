@@ -38,11 +38,12 @@ except OSError as e:
 print(f"full after {n} files of {size} bytes, {total >> 20} MiB")
 END
 }
-for size in 3000000 100000 4000; do
-	fill big$size $size || fail "filling with files of $size bytes"
+last=$(sized 4000 30000)
+for size in 3000000 100000 "$last"; do
+	fill "big$size" "$size" || fail "filling with files of $size bytes"
 	[ "$(cat "$M/precious")" = precious ] || fail "a full volume lost a file"
 	[ "$(free_kib "$M")" -le 8192 ] || fail "ENOSPC, but statfs says $(free_kib "$M") KiB are free"
-	if [ $size = 4000 ]; then
+	if [ "$size" = "$last" ]; then
 		# Full to the brim, unmounted, mounted: rm still works.
 		umount_fs
 		fsck_clean

@@ -5,7 +5,7 @@
 
 need python3
 
-start_bricks 768
+start_bricks "$(sized 768 256)"
 make_fs
 mount_fs timeo=60
 cat >"$T/writer.py" <<'END'
@@ -57,7 +57,7 @@ fsck_clean
 # Gone for good: within the time limit every call returns, with an error.
 mount_fs timeo=3
 echo before >"$M/before" && sync -f "$M/before"
-python3 - "$M/open" <<'END' &
+python3 - "$M/open" >"$T/writer" <<'END' &
 import errno, os, sys
 f = open(sys.argv[1], "wb", buffering=0)
 f.write(b"x" * 100000)
@@ -73,6 +73,7 @@ except OSError as e:
     sys.exit(0 if e.errno in (errno.EIO, errno.EROFS) else 1)
 END
 writer=$!
+soon 60 grep -q ready "$T/writer" || fail "the writer makes no progress"
 sleep 1
 for ((i = 1; i <= BRICKS; i++)); do
 	kill9_brick b$i

@@ -3,12 +3,14 @@
 #
 # lib.sh - what the functional tests share: bricks, filesystems, mounts, and how to say what went wrong.
 #
-# Sourced by each test; run.sh has set T (scratch directory), TRANSPORT (tcp, unix), BRICKS (how many), MAPS (maps
-# that each brick grants, or empty), FULL (full sizes when not empty), SRC and BUILD.  Nothing here needs to be undone
+# Sourced by each test; run.sh has set T (scratch directory), TRANSPORT (tcp, unix, rdma), BRICKS (how many), MAPS (maps
+# that each brick grants, or empty), FULL (full sizes when not empty), SMALL (small sizes when not empty), SRC and BUILD.  Nothing here needs to be undone
 # by the test: it runs in a mount namespace of its own, and run.sh ends all processes of that.
 #
 # Bricks are called b1, b2, ...; mounts are called by a name too (m, other), at $T/NAME.  What they say is in $T/log.
 set -u
+# shellcheck disable=SC2016
+[ -z "$TRACE" ] || PS4='+${EPOCHREALTIME:6:8} '
 
 fail() {
 	echo "FAILED: $*"
@@ -33,6 +35,11 @@ need() {
 	for tool; do
 		command -v "$tool" >/dev/null || skip "$tool is missing; ./quickstart check installs it"
 	done
+}
+
+# sized NORMAL SMALL: the one that fits this machine.
+sized() {
+	[ -n "$SMALL" ] && echo "$2" || echo "$1"
 }
 
 # must COMMAND...: it has to succeed; what it says is shown when it does not.
@@ -82,17 +89,24 @@ gone() {
 
 # --- bricks -----------------------------------------------------------------------------------------------------
 
-declare -A brick_pid brick_port brick_options brick_log
+declare -A brick_pid brick_port brick_rdma_port brick_options brick_pool
 
+# pool_of NAME: in the scratch directory, unless the test has said where, in brick_pool.
 pool_of() {
-	echo "$T/pool/$1"
+	echo "${brick_pool[$1]-$T/pool/$1}"
 }
 
-# brick_serve NAME: starts brickd on the brick's pool; on the port it had before, if it had one.
+# new_port NAME MARKER PREFIX: the port in what brickd said, after MARKER bytes of its log, of an endpoint that begins so.
+new_port() {
+	tail -c +$(($2 + 1)) "$T/log/brickd-$1" | grep -oE "$3:[1-9][0-9]*" | head -n 1 | sed 's/.*://'
+}
+
+# brick_serve NAME: starts brickd on the brick's pool; on the ports it had before, if it had any.
 brick_serve() {
 	local name=$1 log=$T/log/brickd-$1 marker options listen
 	read -r -a options <<<"${brick_options[$name]-}"
 	listen=(--listen "unix:$T/$name.sock" --listen "tcp://127.0.0.1:${brick_port[$name]-0}")
+	[ "$TRANSPORT" != rdma ] || listen+=(--listen "rdma://$RDMA_ADDRESS:${brick_rdma_port[$name]-0}" --public)
 	touch "$log"
 	marker=$(wc -c <"$log")
 	brickd --pool "$(pool_of "$name")" "${listen[@]}" "${options[@]}" >>"$log" 2>&1 &
@@ -107,7 +121,8 @@ brick_serve() {
 		wait "${brick_pid[$name]}"
 		fail "brickd $name ended with status $?: $(tail -n 5 "$log")"
 	}
-	brick_port[$name]=$(tail -c +$((marker + 1)) "$log" | grep -oE 'tcp://127\.0\.0\.1:[1-9][0-9]*' | head -n 1 | sed 's/.*://')
+	brick_port[$name]=$(new_port "$name" "$marker" 'tcp://127\.0\.0\.1')
+	[ "$TRANSPORT" != rdma ] || brick_rdma_port[$name]=$(new_port "$name" "$marker" "rdma://$RDMA_ADDRESS")
 }
 
 # start_brick NAME SIZE [brickd option...]: makes a pool, if there is none, and serves it.
@@ -135,12 +150,18 @@ kill9_brick() {
 	return 0
 }
 
-# endpoint NAME [tcp|unix]
+# endpoint NAME [tcp|unix|rdma]
 endpoint() {
 	case ${2:-$TRANSPORT} in
 	tcp) echo "tcp://127.0.0.1:${brick_port[$1]}" ;;
 	unix) echo "unix:$T/$1.sock" ;;
+	rdma) echo "rdma://$RDMA_ADDRESS:${brick_rdma_port[$1]}" ;;
 	esac
+}
+
+# another NAME: the brick's endpoint of another transport than the test's.
+another() {
+	[ "$TRANSPORT" = tcp ] && endpoint "$1" unix || endpoint "$1" tcp
 }
 
 # start_bricks SIZE [option...]: as many as BRICKS says, SIZE (in MiB) shared out among them; sets EP to their endpoints.
@@ -167,6 +188,21 @@ used_blocks() {
 		used=$((used + one))
 	done
 	echo $used
+}
+
+# one_sided: over rdma, not one byte of data has passed through a processor of the bricks; over tcp it has, and that is counted.
+one_sided() {
+	local i rows
+	[ "$TRANSPORT" != unix ] || return 0
+	for ((i = 1; i <= BRICKS; i++)); do
+		rows=$(ctl b$i --json stat | jq -c '[.ops[] | select(.op == "read" or .op == "write") | .count, .bytes]') ||
+			fail "brickctl stat of b$i"
+		case $TRANSPORT$rows in
+		rdma'[0,0,0,0]') say "brickctl stat of b$i: no read and no write passed through brickd" ;;
+		rdma*) fail "data passed through brickd b$i: count and bytes of read, of write: $rows" ;;
+		'tcp[0,'* | 'tcp['*,0]) fail "brickd b$i does not count what passes through it: $rows" ;;
+		esac
+	done
 }
 
 # --- filesystems ------------------------------------------------------------------------------------------------
@@ -287,13 +323,12 @@ free_kib() {
 
 # Allocated addresses of a brick, one a line, in hex.
 addresses() {
-	ctl "$1" --json list | jq -r '.. | objects | select(has("count")) | "\(.start) \(.count)"' |
-		python3 -c '
-import sys
-for line in sys.stdin:
-    start, count = line.split()
-    for i in range(int(count, 0)):
-        print(f"{int(start, 0) + (i << 21):#018x}")'
+	local start count i
+	ctl "$1" --json list | jq -r '.. | objects | select(has("count")) | "\(.start) \(.count)"' | while read -r start count; do
+		for ((i = 0; i < count; i++)); do
+			printf '0x%016x\n' $((start + (i << 21)))
+		done
+	done
 }
 
 # ctl_read BRICK ADDRESS OFFSET LENGTH >bytes

@@ -25,7 +25,7 @@
 #define BASE 0x7000000000000000ull
 
 static const char *endpoint;
-static bool local;
+static bool local, verbs;
 
 #define ok(condition)								\
 	do {									\
@@ -43,6 +43,16 @@ static struct brick_session *open_session(const char *name, uint16_t lanes, uint
 
 	ok(brick_open(endpoint, &options, &session) == 0);
 	return session;
+}
+
+/* An access that the brick's device refuses costs the lane (there is no socket to cut). */
+static void cut_by_violation(struct brick_lane *lane, const struct brick_handle *handle)
+{
+	struct brick_handle wrong = *handle;
+	uint8_t byte;
+
+	wrong.key ^= 0xa5a500;
+	ok(brick_read(lane, &wrong, 0, &byte, 1) == -EACCES);
 }
 
 /* Cuts the newest socket of this process, as a dying network would. */
@@ -143,7 +153,10 @@ static void rejoin(struct brick_session *a)
 	ok(brick_lane_open(a, &second) == 0);
 	for (int i = 0; i < 5; i++) {
 		ok(brick_keepalive(second) == 0);
-		cut_newest_socket();
+		if (verbs)
+			cut_by_violation(second, &handle);
+		else
+			cut_newest_socket();
 		ok(brick_keepalive(second) == -ECONNRESET);
 		ok(brick_lane_state(second) == -ECONNRESET);
 		ok(brick_keepalive(first) == 0);
@@ -448,6 +461,7 @@ int main(int argc, char **argv)
 	}
 	endpoint = argv[1];
 	local = strncmp(endpoint, "unix:", 5) == 0;
+	verbs = strncmp(endpoint, "rdma:", 5) == 0;
 	if (strcmp(argv[2], "calls") == 0)
 		calls();
 	else if (strcmp(argv[2], "model") == 0)

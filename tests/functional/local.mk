@@ -31,6 +31,8 @@ FUNCTIONAL_RUNS = \
 	tests/functional/killbrick-unix-3.run \
 	tests/functional/fault-tcp.run \
 	tests/functional/fault-unix-3.run \
+	tests/functional/cached-tcp.run \
+	tests/functional/cached-unix.run \
 	tests/functional/full-tcp.run \
 	tests/functional/full-unix.run \
 	tests/functional/hundred-tcp.run \
@@ -41,7 +43,9 @@ FUNCTIONAL_RUNS = \
 	tests/functional/refuse-unix-3.run \
 	tests/functional/fence-tcp.run \
 	tests/functional/fsck-tcp-3.run \
-	tests/functional/fsck-unix-1.run
+	tests/functional/fsck-unix-1.run \
+	tests/functional/refused-tcp.run \
+	tests/functional/load-tcp.run
 
 TESTS += $(FUNCTIONAL_RUNS)
 TEST_EXTENSIONS = .run
@@ -59,7 +63,8 @@ EXTRA_DIST += \
 	tests/functional/git.sh tests/functional/build.sh tests/functional/sqlite.sh tests/functional/fio.sh \
 	tests/functional/stress.sh tests/functional/killmount.sh tests/functional/killbrick.sh \
 	tests/functional/fault.sh tests/functional/full.sh tests/functional/hundred.sh tests/functional/second.sh \
-	tests/functional/refuse.sh tests/functional/fence.sh tests/functional/fsck.sh
+	tests/functional/refuse.sh tests/functional/fence.sh tests/functional/fsck.sh tests/functional/refused.sh \
+	tests/functional/load.sh tests/functional/nvdimm.sh tests/functional/verbs.sh tests/functional/cached.sh
 
 # libbrick against a real brickd, the example of brick(3), and what the library exports.
 check_PROGRAMS += tests/functional/libbrick-real tests/functional/brick-example
@@ -70,3 +75,17 @@ tests_functional_brick_example_LDADD = common/libbrick.la
 dist_check_SCRIPTS += tests/functional/libbrick-shape.sh
 TESTS += tests/functional/libbrick-shape.sh
 EXTRA_DIST += tests/functional/libbrick.sh
+
+# The benchmark of the transport, persistence proven by killing, ten sessions at once.
+FUNCTIONAL_RUNS += \
+	tests/functional/bench-tcp.run tests/functional/bench-unix.run \
+	tests/functional/persist-tcp.run tests/functional/persist-unix.run \
+	tests/functional/ten-tcp.run tests/functional/ten-unix.run
+EXTRA_DIST += tests/functional/bench.sh tests/functional/persist.sh tests/functional/ten.sh
+check_PROGRAMS += tests/functional/persist tests/functional/ten
+tests_functional_persist_SOURCES = tests/functional/persist.c \
+	tests/functional/persist-work.h tests/functional/persist-work.c tests/functional/persist-model.h tests/functional/persist-model.c \
+	tests/functional/daemon.h tests/functional/daemon.c
+tests_functional_persist_LDADD = common/libbrick.la
+tests_functional_ten_SOURCES = tests/functional/ten.c
+tests_functional_ten_LDADD = common/libbrick.la

@@ -5,7 +5,7 @@
 
 need python3
 
-start_bricks 384
+start_bricks "$(sized 384 128)"
 make_fs -L mounted
 options_of() {
 	awk -v dir="$1" '$5 == dir { print $6 "," $NF; for (i = 7; i < NF; i++) if ($i == "-") print "type=" $(i + 1) " source=" $(i + 2) }' /proc/self/mountinfo
@@ -18,8 +18,8 @@ echo hello >"$M/file"
 cp /bin/true "$M/suid-true" && chmod 4755 "$M/suid-true"
 umount8
 
-# Remounted at once, thirty times: umount comes back before the daemon is done, mount waits for it.
-for i in $(seq 1 30); do
+# Remounted at once, many times: umount comes back before the daemon is done, mount waits for it.
+for i in $(seq 1 "$(sized 30 6)"); do
 	mount -t fuse.brickfs "$EP" "$M" || fail "mount $i, right after umount"
 	[ "$(cat "$M/file")" = hello ] || fail "mount $i: the file"
 	echo $i >"$M/n$i"

@@ -5,7 +5,7 @@
 
 need python3
 
-start_bricks 1024
+start_bricks "$(sized 1024 384)"
 make_fs
 mount_fs
 chmod 755 "$M"

@@ -4,7 +4,7 @@
 # run.sh TEST-TRANSPORT[-BRICKS[-mapsN]]... - runs functional tests, each in one combination.
 #
 # tree-tcp-3-maps8 is tests/functional/tree.sh over three bricks on tcp://, each granting 8 maps.
-# TRANSPORT is tcp or unix; BRICKS is 1 when left out.  From make check, or by hand in a build directory:
+# TRANSPORT is tcp, unix or rdma; BRICKS is 1 when left out.  From make check, or by hand in a build directory:
 #
 #   make && bash ../tests/functional/run.sh tree-tcp-3 posix-unix
 #
@@ -13,14 +13,15 @@
 # than LIMIT seconds, ends every process of that namespace afterwards, however it went, and with them its mounts, and
 # reads what the daemons said: a line with BUG, assert, sanitizer or leak fails the test.
 #
-# Environment: FULL=1 full sizes; BRICK_TESTS="NAME..." leaves all others out; KEEP=1 keeps the scratch directory;
-# BUILD and SRC, where the build and the source are; SCRATCH, where scratch directories are made.
+# Environment: FULL=1 full sizes, SMALL=1 sizes for a slow machine with little memory; BRICK_TESTS="NAME..." leaves all others
+# out; KEEP=1 keeps the scratch directory; TRACE=1 shows every command with its time; BUILD and SRC, where the build and the source are; SCRATCH, where scratch directories
+# are made; RDMA_ADDRESS, where bricks listen for rdma (10.77.0.1, the address of the machine that tests/rdma/vm-run boots).
 # Exit status as automake wants it: 0 passed, 77 skipped, 1 failed.
 set -u
 
 here=$(cd "$(dirname "$0")" && pwd) || exit 1
 export SRC=${SRC:-$(cd "$here/../.." && pwd)} BUILD=${BUILD:-$PWD}
-export FULL=${FULL-}
+export FULL=${FULL-} SMALL=${SMALL-} RDMA_ADDRESS=${RDMA_ADDRESS-10.77.0.1}
 LIMIT=${LIMIT:-$([ -n "$FULL" ] && echo 3600 || echo 600)}
 
 room_mib() {
@@ -41,13 +42,14 @@ scratch() {
 
 # The processes of the test: those in its mount namespace, which is not ours.
 marked() {
-	local dir ns ours
+	local ns ours file
 	ns=$(cat "$T/state/ns" 2>/dev/null) || return
 	ours=$(readlink /proc/self/ns/mnt)
 	[ -n "$ns" ] && [ "$ns" != "$ours" ] || return
-	for dir in /proc/[0-9]*; do
-		[ "$(readlink "$dir/ns/mnt")" = "$ns" ] && echo "${dir#/proc/}"
-	done 2>/dev/null
+	ns=${ns/[/\\[} # a pattern, that matches nothing else
+	find /proc/[0-9]*/ns/mnt -maxdepth 0 -lname "$ns" 2>/dev/null | while IFS=/ read -r _ _ file _; do
+		echo "$file"
+	done
 }
 
 # kill_marked: first the filesystems' processes die, so that nothing hangs in a dead mount; then all others.
@@ -86,13 +88,14 @@ inside='
 	until [ -e "$T/state/ns" ]; do sleep 0.01; done
 	mkdir -p "$T/sbin" /run/mount /run/brickfs
 	for program in brickfs mkfs.brickfs fsck.brickfs umount.fuse.brickfs; do
-		printf "#!/bin/sh\nexec %s \"\$@\"\n" "$BUILD/brickfs/$program" >"$T/sbin/$program"
+		file=$(command -v "$program")
+		printf "#!/bin/sh\nexport LD_LIBRARY_PATH=%s\nexec %s \"\$@\"\n" "$LD_LIBRARY_PATH" "$file" >"$T/sbin/$program"
 		chmod 755 "$T/sbin/$program"
 	done
 	sbin=$(readlink -f /sbin)
 	mount -t overlay -o "lowerdir=$T/sbin:$sbin" overlay "$sbin" || echo "no overlay over $sbin" >"$T/state/no-sbin"
 	mount -t tmpfs tmpfs /run/mount && mount -t tmpfs tmpfs /run/brickfs || exit 77
-	exec bash "$1"
+	exec bash ${TRACE:+-x} "$1"
 '
 
 # What the daemons said, and what sanitizers wrote beside them.
@@ -120,7 +123,7 @@ run_one() {
 	TEST=${words[0]} TRANSPORT=tcp BRICKS=1 MAPS=
 	for word in "${words[@]:1}"; do
 		case $word in
-		tcp | unix) TRANSPORT=$word ;;
+		tcp | unix | rdma) TRANSPORT=$word ;;
 		[1-9]) BRICKS=$word ;;
 		maps*) MAPS=${word#maps} ;;
 		*)
@@ -149,12 +152,18 @@ run_one() {
 		echo "skipped: needs /dev/fuse"
 		return 77
 	fi
+	if [ "$TRANSPORT" = rdma ] && [ -z "$(ls /sys/class/infiniband 2>/dev/null)" ]; then
+		echo "skipped: no RDMA device here (tests/rdma/lane.sh runs it in a machine that has one)"
+		return 77
+	fi
 	T=$(mktemp -d "$(scratch)/brickfs-$TEST.XXXXXX") || return 99
 	trap 'clean_up; exit 1' INT TERM HUP
 	chmod 755 "$T"
 	mkdir -p "$T/log" "$T/pool" "$T/state"
-	export T TEST TRANSPORT BRICKS MAPS
-	export PATH=$BUILD/target:$BUILD/brickfs:$BUILD/common:$PATH
+	export T TEST TRANSPORT BRICKS MAPS TRACE=${TRACE-}
+	# The programs themselves before libtool's wrappers, which take dozens of forks to start them.
+	export PATH=$BUILD/target/.libs:$BUILD/brickfs/.libs:$BUILD/target:$BUILD/brickfs:$BUILD/common:$PATH
+	export LD_LIBRARY_PATH=$BUILD/common/.libs${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 	export ASAN_OPTIONS="log_path=$T/log/asan:${ASAN_OPTIONS-}" UBSAN_OPTIONS="print_stacktrace=1:${UBSAN_OPTIONS-}"
 	export TSAN_OPTIONS="log_path=$T/log/tsan:${TSAN_OPTIONS-}"
 
@@ -203,7 +212,7 @@ run_one() {
 }
 
 [ $# -gt 0 ] || {
-	sed -n '4,20s/^# \{0,1\}//p' "$0"
+	sed -n '4,21s/^# \{0,1\}//p' "$0"
 	exit 2
 }
 for tool in brickfs/brickfs target/brickd; do

@@ -3,7 +3,7 @@
 # Shows: the second mount of one filesystem, mkfs and fsck under a mount are refused and say who holds it
 . "$SRC/tests/functional/lib.sh"
 
-start_bricks 256
+start_bricks "$(sized 256 128)"
 start_brick empty 64M
 make_fs
 mount_fs
@@ -11,8 +11,7 @@ echo mine >"$M/mine"
 sync "$M/mine"
 mkdir -p "$T/second"
 # Over the other transport too: it is one brick.
-other=$(endpoint b1 tcp)
-[ "$TRANSPORT" = tcp ] && other=$(endpoint b1 unix)
+other=$(another b1)
 for ep in "$EP" "$other"; do
 	refused 'held|holds|mounted|in use|busy' brickfs "$ep" "$T/second" -f
 	words=$(brickfs "$ep" "$T/second" -f 2>&1)

@@ -21,6 +21,18 @@ if [ -n "$FULL" ]; then
 	files=$(find "$tree" -type f | wc -l)
 	kib=$(du -sk "$tree" | cut -f1)
 	[ "$files" -ge 20000 ] && [ "$kib" -ge 1048576 ] || skip "this machine has only $files files, $kib KiB to copy"
+elif [ -n "$SMALL" ]; then
+	# 1,000 files and 64 MiB, with the odd ones below.
+	start_bricks 384
+	python3 - "$tree/some" <<'END' || fail "cannot make a tree"
+import os, random, sys
+rnd = random.Random(2)
+for i in range(660):
+    directory = f"{sys.argv[1]}/{i % 31}/{i % 5}"
+    os.makedirs(directory, exist_ok=True)
+    with open(f"{directory}/file-{i}", "wb") as f:
+        f.write(rnd.randbytes(9000000 if i < 6 else int(rnd.paretovariate(0.7) * 200) % 60000))
+END
 else
 	start_bricks 1536
 	mkdir "$tree/include"
@@ -31,9 +43,9 @@ else
 fi
 
 # What trees rarely have, and copies easily lose.
-python3 - "$tree/odd" <<'END' || fail "cannot make the odd tree"
+python3 - "$tree/odd" "$(sized 1500 350)" <<'END' || fail "cannot make the odd tree"
 import os, sys, random
-top = sys.argv[1]
+top, many = sys.argv[1], int(sys.argv[2])
 os.mkdir(top)
 os.chdir(top)
 rnd = random.Random(1)
@@ -64,7 +76,7 @@ for i in range(60):
     os.mkdir(deep)
     deep += "/d"
 os.mkdir("many")
-for i in range(1500):
+for i in range(many):
     with open(f"many/{i:05}", "w") as f:
         f.write(str(i) * (i % 70))
 for mode in (0o000, 0o400, 0o644, 0o755, 0o4755, 0o2755, 0o1777, 0o6711):
@@ -82,6 +94,8 @@ for name in ("user.one", "user.two", "trusted.three"):
     except OSError:
         pass
 END
+files=$(find "$tree" -type f | wc -l)
+[ "$files" -ge 1000 ] && [ "$(du -sk "$tree" | cut -f1)" -ge 65536 ] || skip "this machine has only $files files, $(du -sk "$tree" | cut -f1) KiB to copy"
 say "$(find "$tree" | wc -l) names, $(du -sk --apparent-size "$tree" | cut -f1) KiB"
 
 make_fs -L tree
@@ -93,6 +107,7 @@ umount8
 fsck_clean
 mount8 || fail "the second mount"
 same_tree "$tree" "$M/tree"
+one_sided
 [ "$(python3 -c 'import os, sys; print(os.getxattr(sys.argv[1], "user.kept").decode())' "$M")" = "over umount" ] || fail "the xattr did not survive umount"
 cmp "$tree/odd/sparse" "$M/tree/odd/sparse" || fail "the sparse file differs"
 rm -rf "$M/tree" || fail "rm -rf"

@@ -22,3 +22,9 @@ TESTS += tests/unit/test_stream
 tests_unit_test_stream_SOURCES = tests/unit/test_stream.c common/stream.c common/brick-error.c
 tests_unit_test_stream_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_test_stream_LDADD = common/libcommon.la $(CHECK_LIBS)
+
+check_PROGRAMS += tests/unit/test_handles
+TESTS += tests/unit/test_handles
+tests_unit_test_handles_SOURCES = tests/unit/test_handles.c common/handles.c common/brick-error.c
+tests_unit_test_handles_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_unit_test_handles_LDADD = common/libcommon.la $(CHECK_LIBS)

@@ -21,6 +21,16 @@ TESTS += tests/unit/test_tier
 tests_unit_test_tier_SOURCES = tests/unit/test_tier.c tests/unit/pool_scratch.h
 tests_unit_test_tier_CPPFLAGS = $(STORE_TEST_CPPFLAGS)
 tests_unit_test_tier_LDADD = $(STORE_TEST_LIBS)
+check_PROGRAMS += tests/unit/test_tier_cache
+TESTS += tests/unit/test_tier_cache
+tests_unit_test_tier_cache_SOURCES = tests/unit/test_tier_cache.c tests/unit/tier_scratch.h tests/unit/pool_scratch.h
+tests_unit_test_tier_cache_CPPFLAGS = $(STORE_TEST_CPPFLAGS)
+tests_unit_test_tier_cache_LDADD = $(STORE_TEST_LIBS)
+check_PROGRAMS += tests/unit/test_tier_kill
+TESTS += tests/unit/test_tier_kill
+tests_unit_test_tier_kill_SOURCES = tests/unit/test_tier_kill.c tests/unit/tier_scratch.h tests/unit/pool_scratch.h
+tests_unit_test_tier_kill_CPPFLAGS = $(STORE_TEST_CPPFLAGS)
+tests_unit_test_tier_kill_LDADD = $(STORE_TEST_LIBS)
 check_PROGRAMS += tests/unit/test_pool_crash
 TESTS += tests/unit/test_pool_crash
 tests_unit_test_pool_crash_SOURCES = tests/unit/test_pool_crash.c tests/unit/pool_scratch.h
@@ -33,3 +43,16 @@ TESTS += tests/unit/test_server
 tests_unit_test_server_SOURCES = tests/unit/test_server.c tests/unit/raw_client.h tests/unit/pool_scratch.h
 tests_unit_test_server_CPPFLAGS = $(STORE_TEST_CPPFLAGS)
 tests_unit_test_server_LDADD = target/libserver.la $(STORE_TEST_LIBS)
+
+# What carries a lane.
+check_PROGRAMS += tests/unit/test_conn
+TESTS += tests/unit/test_conn
+tests_unit_test_conn_SOURCES = tests/unit/test_conn.c
+tests_unit_test_conn_CPPFLAGS = $(STORE_TEST_CPPFLAGS)
+tests_unit_test_conn_LDADD = target/libserver.la $(STORE_TEST_LIBS)
+
+check_PROGRAMS += tests/unit/test_grants
+TESTS += tests/unit/test_grants
+tests_unit_test_grants_SOURCES = tests/unit/test_grants.c tests/unit/raw_client.h tests/unit/pool_scratch.h
+tests_unit_test_grants_CPPFLAGS = $(STORE_TEST_CPPFLAGS)
+tests_unit_test_grants_LDADD = target/libserver.la $(STORE_TEST_LIBS)

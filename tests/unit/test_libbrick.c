@@ -133,8 +133,9 @@ START_TEST(test_open_nowhere)
 	ck_assert_int_eq(brick_open("unix:/nonexistent/socket", &options, &session), -ENOENT);
 	ck_assert_int_eq(brick_open("ftp://example", &options, &session), -EINVAL);
 	ck_assert_ptr_nonnull(strstr(brick_error(), "ftp://example"));
-	ck_assert_int_eq(brick_open("rdma://localhost:7471", &options, &session), -EPROTONOSUPPORT);
-	ck_assert_ptr_nonnull(strstr(brick_error(), "verbs"));
+	/* Without a device, or without a brick; whichever it is, it names the endpoint. */
+	ck_assert_int_lt(brick_open("rdma://localhost:1", &options, &session), 0);
+	ck_assert_ptr_nonnull(strstr(brick_error(), "rdma://localhost:1"));
 }
 END_TEST
 
@@ -316,8 +317,7 @@ START_TEST(test_misuse)
 	wrong.key = 77;
 	ck_assert_int_eq(brick_read(lane, &wrong, 0, &byte, 1), transports[_i] ? -EINVAL : -EACCES);
 	wrong = handle;
-	wrong.place = transports[_i] ? UINT64_MAX - 5 : wrong.place;
-	wrong.addr = transports[_i] ? wrong.addr : 7 * BLOCK;
+	wrong.place = transports[_i] ? UINT64_MAX - 5 : 7 * BLOCK;
 	ck_assert_int_eq(brick_read(lane, &wrong, 0, &byte, 1), transports[_i] ? -EINVAL : -EACCES);
 	ck_assert_int_eq(brick_in_flight(lane), 0);
 	ck_assert_int_eq(brick_lane_state(lane), 0);

@@ -14,7 +14,7 @@ static struct tier_place place;
 
 static void open_tier(enum tier_mode mode)
 {
-	ck_assert_int_eq(pool_open(&pool, scratch_pool, mode == TIER_FAULT), 0);
+	ck_assert_int_eq(pool_load(&pool, scratch_pool), 0);
 	ck_assert_int_eq(tier_open(&tier, pool, mode), 0);
 }
 
@@ -66,9 +66,20 @@ static void put(struct tier_lane *lane, uint32_t offset, uint32_t length, int by
 	ck_assert_int_eq(tier_wrote(lane, slot, offset, length), 0);
 }
 
+/* As a free does. */
+static void drop(void)
+{
+	uint32_t memory = tier_drop(tier, slot);
+
+	ck_assert_int_eq(pool_release(pool, slot), 0);
+	tier_dropped(tier, slot, memory, true);
+}
+
 /* Unsettled: from the end of a writer that is not CLEAN until it is settled; not while a writer is there, not for readers. */
 START_TEST(unsettled)
 {
+	uint32_t memory;
+
 	ck_assert(!tier_unsettled(tier, slot));
 	pin(false);
 	tier_unpin(tier, slot, false, false);
@@ -104,9 +115,10 @@ START_TEST(unsettled)
 	ck_assert(tier_unsettled(tier, slot));
 
 	/* A freed block takes its mark with it. */
-	tier_drop(tier, slot);
+	memory = tier_drop(tier, slot);
 	ck_assert(!tier_unsettled(tier, slot));
 	ck_assert_int_eq(pool_release(pool, slot), 0);
+	tier_dropped(tier, slot, memory, true);
 	ck_assert_int_eq(pool_take(pool, 2, &slot), 0);
 	ck_assert_int_eq(tier_fresh(tier, slot), 0);
 	ck_assert(!tier_unsettled(tier, slot));
@@ -276,8 +288,7 @@ START_TEST(dropped_writes)
 	pin(true);
 	put(lane, 0, 1000, 0x66);
 	tier_unpin(tier, slot, true, false);
-	tier_drop(tier, slot);
-	ck_assert_int_eq(pool_release(pool, slot), 0);
+	drop();
 	ck_assert_int_eq(pool_take(pool, 2, &slot), 0);
 	ck_assert_uint_eq(slot, old);
 	ck_assert_int_eq(tier_fresh(tier, slot), 0);
@@ -352,6 +363,50 @@ START_TEST(failed)
 }
 END_TEST
 
+/*
+ * Fault mode in little memory: what is persisted reaches the pool byte for byte as ever; a block that has to leave is
+ * written back whole, and a lane's persist that comes after it does no harm.
+ */
+START_TEST(little_memory)
+{
+	struct tier_config config = { .mode = TIER_FAULT, .memory = 2 * SLOT };
+	struct tier_lane *lane;
+	uint32_t others[3];
+
+	stop();
+	ck_assert_int_eq(pool_load(&pool, scratch_pool), 0);
+	ck_assert_int_eq(tier_open_with(&tier, pool, &config), 0);
+	ck_assert_uint_eq(tier_limit(tier), 2);
+	ck_assert_int_eq(tier_lane_open(tier, true, &lane), 0);
+	pin(true);
+	put(lane, 100, 50, 1);
+	put(lane, 5000, 50, 2);
+	ck_assert_int_eq(tier_persist(lane, slot, 0, 120), 0);
+	ck_assert(all_bytes(in_pool(), 100, 0));
+	ck_assert(all_bytes(in_pool() + 100, 20, 1));
+	ck_assert(all_bytes(in_pool() + 120, SLOT - 120, 0));
+	tier_unpin(tier, slot, true, false);
+	for (unsigned i = 0; i < 3; i++) {
+		struct tier_place other;
+
+		ck_assert_int_eq(pool_take(pool, 10 + i, &others[i]), 0);
+		ck_assert_int_eq(tier_fresh(tier, others[i]), 0);
+		ck_assert_int_eq(tier_pin(tier, others[i], true, &other), 0);
+		ck_assert(all_bytes(other.address, SLOT, 0));
+		ck_assert_int_eq(pool_fill(other.address, 0x99, SLOT), 0);
+		tier_unpin(tier, others[i], true, false);
+	}
+	ck_assert(!tier_ready(tier, slot));
+	ck_assert(all_bytes(in_pool() + 100, 50, 1));
+	ck_assert(all_bytes(in_pool() + 5000, 50, 2));
+	ck_assert_int_eq(tier_persist(lane, slot, 0, SLOT), 0);
+	pin(false);
+	ck_assert(all_bytes((uint8_t *)place.address + 5000, 50, 2));
+	tier_unpin(tier, slot, false, false);
+	tier_lane_close(lane);
+}
+END_TEST
+
 static atomic_bool persister_stop;
 
 static void *persister(void *arg)
@@ -386,8 +441,7 @@ START_TEST(persist_against_free)
 		pin(true);
 		ck_assert_int_eq(pool_fill(place.address, 0x55, SLOT), 0);
 		tier_unpin(tier, slot, true, false);
-		tier_drop(tier, slot);
-		ck_assert_int_eq(pool_release(pool, slot), 0);
+		drop();
 		ck_assert_int_eq(pool_take(pool, 100 + round, &same), 0);
 		ck_assert_uint_eq(same, slot);
 		ck_assert(all_bytes(in_pool(), SLOT, 0));
@@ -475,6 +529,7 @@ int main(void)
 	tcase_add_test(fault, dropped_writes);
 	tcase_add_test(fault, killed);
 	tcase_add_test(fault, failed);
+	tcase_add_test(fault, little_memory);
 	tcase_add_test(fault, persist_against_free);
 	suite_add_tcase(suite, fault);
 	tcase_add_loop_test(track, track_model, 0, 5);
