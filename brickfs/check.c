@@ -11,7 +11,8 @@
 
 int fs_check(struct fs *fs, struct fs_check_result *result)
 {
-	const char *then = fs->damaged ? "it stays while the filesystem is damaged" : "the next mount removes it";
+	bool repair = fs->options.decide != NULL;
+	const char *then = repair ? "" : fs->damaged ? "; it stays while the filesystem is damaged" : "; the next mount removes it";
 	uint64_t mends = fs->super_bad;
 
 	*result = (struct fs_check_result){ .inodes = fs->inode_count };
@@ -23,16 +24,18 @@ int fs_check(struct fs *fs, struct fs_check_result *result)
 			result->files++;
 		if (!i->nlink) {
 			mends++;
-			fs_say(fs, "orphan", "inode %" PRIu64 " was deleted while it was open; %s", i->ino, then);
+			fs_damage(fs, "orphan", "inode %" PRIu64 " was deleted while it was open%s", i->ino, then);
 		}
 	}
 	if (fs->info.leaked) {
 		mends += fs->info.leaked;
-		fs_say(fs, "leak", "%" PRIu64 " blocks are allocated and belong to nothing that was found; %s", fs->info.leaked,
-		       fs->damaged ? "they stay while the filesystem is damaged" : "the next mount frees them");
+		fs_damage(fs, "leak", "%" PRIu64 " blocks are allocated and belong to nothing that was found%s%s", fs->info.leaked,
+			  fs->damaged ? "; what is lost may have been in them" : "",
+			  repair ? "" : fs->damaged ? "; they stay while the filesystem is damaged" : "; the next mount frees them");
 	}
 	result->problems = fs->damage_count + mends;
 	/* A mount of a damaged filesystem is read-only. */
 	result->repairable = fs->damaged ? 0 : mends;
+	result->declined = fs->declined;
 	return 0;
 }

@@ -311,6 +311,48 @@ int checkpoint_from(struct fs *fs, uint64_t s0)
 	return r;
 }
 
+int checkpoint_anew(struct fs *fs)
+{
+	struct writer w = { .fs = fs, .batch = 1 };
+	struct fmt_checkpoint c;
+	uint64_t s0;
+	int r;
+
+	w.segment = vol_buffer_alloc(fs->vol, FMT_BLOCK);
+	r = w.segment ? walk(&w) : -ENOMEM;
+	if (!r)		/* behind those of the checkpoint: numbers ascend */
+		r = log_alloc_segment(fs, &s0);
+	if (r)
+		goto fail;
+	fs->log.ahead = s0;
+	fs->log.segment = fs->log.last_segment = fs->log.last_end = 0;
+	fs->log.head_count = fs->log.idle = 0;
+	free(fs->log.ckpt);
+	fs->log.ckpt_count = 0;
+	fs->log.ckpt = malloc((w.count + 1) * sizeof(*fs->log.ckpt));
+	r = fs->log.ckpt ? 0 : -ENOMEM;
+	for (uint32_t k = 0; !r && k < w.count; k++)
+		fs->log.ckpt[fs->log.ckpt_count++] = w.done[k].number;
+	pthread_mutex_lock(&fs->lock);
+	if (!r)
+		r = marks_put(fs, false);
+	if (!r && !log_begin(fs, fmt_checkpoint_size(w.count)))
+		r = -ENOMEM;
+	if (!r) {
+		c = (struct fmt_checkpoint){ .s0 = s0, .count = w.count, .segments = w.done };
+		fmt_put_checkpoint(log_room(fs, fmt_checkpoint_size(w.count)), &c);
+		fs->log.open->fresh = fs->log.open->persist = true;
+	}
+	pthread_mutex_unlock(&fs->lock);
+	if (!r)
+		r = log_commit(fs);
+fail:
+	free(w.done);
+	free(w.buf);
+	vol_buffer_remove(fs->vol, w.segment);
+	return r;
+}
+
 int checkpoint(struct fs *fs)
 {
 	return checkpoint_from(fs, 0);

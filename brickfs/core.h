@@ -34,6 +34,21 @@ struct fs;
 #define FS_FILE_MAX (1ull << 53)	/* bytes; beyond: -EFBIG */
 #define FS_LINK_MAX 1000000
 
+/*
+ * What may be wrong with a filesystem, and what fsck.brickfs does about it: the table that brickfs-format(5) and
+ * fsck.brickfs(8) print.  Codes stay; what is told under one names the inode, the path, the ranges.
+ */
+struct fs_problem {
+	const char *code;
+	const char *meaning;
+	const char *repair;
+	bool safe;			/* the repair loses nothing and decides nothing: fsck.brickfs -p does it */
+	bool damage;			/* a mount is read-only and frees nothing; else it mends it by itself */
+};
+extern const struct fs_problem fs_problems[];
+extern const size_t fs_problem_count;
+const struct fs_problem *fs_problem_find(const char *code);	/* NULL: told, but no problem of the bricks */
+
 struct fs_options {
 	const struct backend *backend;	/* libbrick's, or the simulated brick's */
 	void *backend_context;
@@ -47,8 +62,15 @@ struct fs_options {
 	unsigned lanes, maps;		/* for each brick, 0: defaults */
 	unsigned commit_ms;		/* background commit and persist, 0: 100 */
 	bool manual;			/* tests: no threads; fs_tick() does the background's work */
-	bool check;			/* fsck: go on after damage, and tell everything; never writes */
-	/* Told of everything worth telling at mount and in check, with a code from the table in brickfs-format(5). */
+	bool check;			/* fsck: go on after damage, and tell everything; writes nothing but in fs_repair() */
+	/*
+	 * With check: the superblocks are held exclusively, and each problem is asked about when it was told: true, it is
+	 * to be repaired.  fs_repair() does so if all were answered with true.
+	 */
+	bool (*decide)(void *arg, const struct fs_problem *problem, const char *text);
+	const uint8_t (*lost)[16];	/* with check: UUIDs of bricks that are gone for good */
+	size_t lost_count;
+	/* Told of everything worth telling at mount and in check, with a code from fs_problems[], or another one. */
 	void (*problem)(void *arg, const char *code, const char *text);
 	void *problem_arg;
 	/* Progress of long steps: done of total, in units of no meaning. May be NULL. */
@@ -122,9 +144,18 @@ struct fs_check_result {
 	uint64_t inodes, files, directories, blocks;
 	uint64_t problems;		/* all found */
 	uint64_t repairable;		/* of these: what the next mount mends by itself (leaks, orphans) */
+	uint64_t declined;		/* asked about, and answered with false */
 };
 /* After fs_mount() with check set: link counts, reachability, overlaps, block counts, names. */
 int fs_check(struct fs *fs, struct fs_check_result *result);
+/*
+ * After fs_check() of a mount with decide: what was found is repaired, as a whole.  In memory it is already, so that
+ * what can be read shows what will be; this copies out what two files share, writes everything that lives as a
+ * checkpoint of a new epoch, durable at once with one batch, and only then frees what nothing names and writes the
+ * superblocks.  A crash leaves the old state or the repaired one.  -ECANCELED: something was declined.
+ * Only fs_unmount() may follow.
+ */
+int fs_repair(struct fs *fs);
 
 struct fs_cred {
 	uid_t uid;

@@ -415,6 +415,16 @@ static int get_inode(const uint8_t *buf, size_t size, struct fmt_inode *i)
 	return -EUCLEAN;
 }
 
+bool fmt_like_batch(const uint8_t *buf, const uint8_t uuid[16], uint64_t segment)
+{
+	return (get32(buf) == BATCH_MAGIC) + !memcmp(buf + 8, uuid, 16) + (get64(buf + 48) == segment) >= 2;
+}
+
+void fmt_peek_record(const uint8_t *buf, size_t room, uint64_t *key)
+{
+	*key = room < R_HEADER + 8 ? 0 : get64(buf + R_HEADER);
+}
+
 int fmt_get_record(const uint8_t *buf, size_t room, struct fmt_record *r, size_t *sizep)
 {
 	size_t size;

@@ -230,6 +230,10 @@ struct fmt_record {
 
 /* The record at buf, of which room bytes can be read; *size is how far the next one is. Pointers in it go into buf. */
 int fmt_get_record(const uint8_t *buf, size_t room, struct fmt_record *record, size_t *size);
+/* True if something in the header says that a batch of that segment begins here, however damaged. */
+bool fmt_like_batch(const uint8_t *buf, const uint8_t uuid[16], uint64_t segment);
+/* The number that a damaged record seems to be about (inode or directory), 0 if it is too short: for texts only. */
+void fmt_peek_record(const uint8_t *buf, size_t room, uint64_t *key);
 void fmt_get_range(const uint8_t *raw, uint32_t index, struct fmt_range *range);
 void fmt_get_checkpoint_segment(const uint8_t *raw, uint32_t index, struct fmt_checkpoint_segment *segment);
 

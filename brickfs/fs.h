@@ -75,9 +75,11 @@ struct inode {
 	bool gone;			/* deleted: its record's removal is in the log */
 	bool known;			/* replay: a record was seen */
 	bool reached;			/* replay, directories: the root leads to it */
+	bool unproven;			/* fsck: something of it comes from a batch with a wrong checksum */
 	int wb_error;			/* of a background write, told once by flush or fsync */
 	uint64_t batch;			/* the last batch that holds (or will hold) a change of it */
 	uint64_t recorded_blocks;	/* of its record, for compare() */
+	struct dentry *name;		/* replay and check: one of its names, or NULL */
 	size_t accounted;		/* bytes of its record in fs->live */
 
 	struct dir *dir;
@@ -142,6 +144,7 @@ struct log {
 	uint64_t last_segment, last_end;/* where the log that was replayed ends, but for what is idle */
 	uint32_t idle;			/* of heads, those at the end that hold nothing but marks: freed when a new one is begun */
 	uint64_t epoch;			/* the highest in any segment that was found */
+	uint64_t top;			/* the highest batch number in any of them */
 	uint64_t fresh;			/* the segment that the last fresh batch began */
 };
 
@@ -160,11 +163,13 @@ struct fs {
 	struct volume *vol;
 	struct fmt_super super;
 	uint8_t super_copy[VOL_BRICKS_MAX];	/* of each brick: the copy that is written next, the one that does not count */
-	unsigned super_bad;		/* superblocks of which one copy is damaged */
+	bool super_torn[VOL_BRICKS_MAX];	/* one copy of that brick's is damaged */
+	unsigned super_bad;		/* so many of them */
 	bool readonly;
 	bool damaged;			/* replay found damage: read-only, nothing is freed */
 	bool threads;			/* running */
 	unsigned started;		/* threads */
+	bool keeper_alone;		/* fsck: of them, only that one runs */
 	bool stop, stop_committer;	/* the worker and the keeper; the committer, last */
 	atomic_int error;		/* a commit or persist failed */
 
@@ -195,13 +200,27 @@ struct fs {
 	struct log log;
 	struct space space;
 	struct fs_info info;
-	uint64_t damage_count;
+	uint64_t damage_count, declined;
+	bool super_lost[VOL_BRICKS_MAX];	/* check: both copies of that brick's are damaged */
+	struct copy_out *copies;	/* check: storage that two claim, to be copied by fs_repair() */
+	struct inode *lostfound;	/* check: the directory, once something was put there */
+	uint64_t lostfound_from;	/* the first cookie of those */
+};
+
+/* Of pages or blocks that an older inode keeps, or that have no place among the numbers: inode gets copies of them. */
+struct copy_out {
+	struct copy_out *next;
+	struct inode *inode;
+	uint32_t fblock, count;		/* ranges: these file blocks; count 0: the run */
 };
 
 /* ---- problem.c: what is told to people */
 void fs_say(struct fs *fs, const char *code, const char *format, ...) __attribute__((format(printf, 3, 4)));
-/* The same, and the filesystem counts as damaged. */
+/* A problem of the table: told, counted, and with check asked about. Damage makes a mount read-only. */
 void fs_damage(struct fs *fs, const char *code, const char *format, ...) __attribute__((format(printf, 3, 4)));
+/* "/a/b/c", by one of its names; where the root does not lead there, it begins with the inode's number. For texts; valid until the next 4 calls. */
+const char *fs_path(struct fs *fs, const struct inode *inode);
+const char *fs_path_of(struct fs *fs, const struct dentry *dentry);
 int fs_set_error(int error, const char *format, ...) __attribute__((format(printf, 2, 3)));	/* fs_error_text(); returns error */
 /* A persist or commit failed: read-only from now on. Under fs->lock, so that nobody begins to wait for what will not come. */
 void fs_fail(struct fs *fs, int error, const char *what);
@@ -212,6 +231,7 @@ void fs_now(struct timespec *now);
 struct inode *ns_find(struct fs *fs, uint64_t ino);
 struct inode *ns_new_inode(struct fs *fs, uint64_t ino);	/* NULL: no memory */
 void ns_free_inode(struct fs *fs, struct inode *inode);		/* out of every table */
+void ns_renumber(struct fs *fs, struct inode *inode, uint64_t ino);	/* fsck: its entries stay */
 int ns_make_dir(struct inode *inode);
 struct dentry *ns_lookup(struct fs *fs, struct inode *dir, const char *name, size_t length);
 struct dentry *ns_new_dentry(struct inode *dir, struct inode *inode, const char *name, size_t length);
@@ -320,16 +340,28 @@ void inode_put(struct fs *fs, struct inode *inode);
 /* ---- checkpoint.c */
 int checkpoint(struct fs *fs);
 int checkpoint_from(struct fs *fs, uint64_t s0);	/* the same behind the head segment s0, which was just begun */
+/* fsck: everything that lives, as a log that begins here: when it returns 0 it counts, and before nothing of it does. */
+int checkpoint_anew(struct fs *fs);
 
 /* ---- background.c */
 void *worker_thread(void *arg);
 void *keeper_thread(void *arg);		/* keeps the leases */
 void *giver_thread(void *arg);		/* gives back what bricks recall */
 
-/* ---- replay.c */
+/* ---- replay.c, apply.c, settle.c: the log, its records, and what they refer to */
 int replay(struct fs *fs);
+int apply_record(struct fs *fs, const struct fmt_record *record, bool head);	/* -EUCLEAN: it makes no sense; -ENOMEM */
+void apply_marks(struct fs *fs, const struct fmt_marks *marks);
+int settle(struct fs *fs);
+/* ---- lostfound.c: fsck's lost+found, in memory */
+int lostfound_add(struct fs *fs, struct inode *inode);	/* a name there, "#" and its number */
+bool lostfound_holds(const struct fs *fs, const struct inode *inode);	/* it is the directory itself, or got its name in this run */
+int lostfound_blocks(struct fs *fs, const char *name, uint64_t addr, uint64_t count);	/* file blocks from addr on, as a file */
+/* ---- repair.c */
+int copy_out_add(struct fs *fs, struct inode *inode, uint32_t fblock, uint32_t count);
 /* ---- compare.c: the namespace against the bricks' list; *leaks: addresses to be freed, malloc'ed */
 int compare(struct fs *fs, uint64_t **leaks, size_t *leak_count);
+int find_leaks(struct fs *fs, uint64_t **leaks, size_t *leak_count);	/* only that, and nothing is told */
 /* ---- mount.c: an empty struct fs over a volume */
 int fs_new(struct fs **fs, const struct fs_options *options);
 void fs_delete(struct fs *fs);

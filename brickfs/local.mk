@@ -13,7 +13,8 @@ brickfs_libcore_la_SOURCES = \
 	brickfs/evacuate.c brickfs/room.c brickfs/background.c \
 	brickfs/shape.c brickfs/file.c brickfs/truncate.c \
 	brickfs/ops.c brickfs/xattr.c \
-	brickfs/replay.c brickfs/compare.c brickfs/checkpoint.c \
+	brickfs/replay.c brickfs/apply.c brickfs/settle.c \
+	brickfs/lostfound.c brickfs/repair.c brickfs/compare.c brickfs/checkpoint.c \
 	brickfs/mount.c brickfs/make.c brickfs/check.c brickfs/dump.c
 brickfs_libcore_la_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs $(XXHASH_CFLAGS)
 brickfs_libcore_la_LIBADD = common/libbrick.la $(XXHASH_LIBS)
@@ -42,6 +43,12 @@ sbin_PROGRAMS += brickfs/mkfs.brickfs brickfs/fsck.brickfs
 brickfs_mkfs_brickfs_SOURCES = brickfs/mkfs.c
 brickfs_mkfs_brickfs_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs
 brickfs_mkfs_brickfs_LDADD = brickfs/libfront.la brickfs/libcore.la common/libcommon.la
-brickfs_fsck_brickfs_SOURCES = brickfs/fsck.c
+brickfs_fsck_brickfs_SOURCES = brickfs/fsck.c brickfs/fsck-talk.h brickfs/fsck-talk.c
 brickfs_fsck_brickfs_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs $(JANSSON_CFLAGS)
 brickfs_fsck_brickfs_LDADD = brickfs/libfront.la brickfs/libcore.la common/libcommon.la $(JANSSON_LIBS)
+
+# fsck(8) looks for the helper of the type in fstab.
+install-exec-hook:
+	cd '$(DESTDIR)$(sbindir)' && rm -f fsck.fuse.brickfs && $(LN_S) fsck.brickfs fsck.fuse.brickfs
+uninstall-hook:
+	rm -f '$(DESTDIR)$(sbindir)/fsck.fuse.brickfs'

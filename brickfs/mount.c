@@ -70,6 +70,10 @@ void fs_delete(struct fs *fs)
 		next = d->next;
 		free(d);
 	}
+	for (struct copy_out *c = fs->copies, *next; c; c = next) {
+		next = c->next;
+		free(c);
+	}
 	if (fs->vol)
 		vol_delete(fs->vol);
 	ns_destroy(fs);
@@ -121,9 +125,7 @@ static int read_super(struct fs *fs, unsigned brick, struct fmt_super *super)
 		return fs_set_error(-EUCLEAN, "%s: both copies of the superblock are damaged (fsck.brickfs)", endpoint);
 	}
 	/* A copy that was never written, or torn by a crash of its writer, is no news; another checksum error is. */
-	fs->super_bad += bad[0] || bad[1];
-	if (bad[0] || bad[1])
-		fs_say(fs, "super-copy", "%s: one copy of the superblock is damaged; the other one is used", endpoint);
+	fs->super_torn[brick] = bad[0] || bad[1];
 	best = bad[0] ? 1 : bad[1] ? 0 : copy[1].sequence > copy[0].sequence;
 	*super = copy[best];
 	fs->super_copy[brick] = !best;
@@ -138,44 +140,77 @@ static int brick_index(struct fs *fs, const uint8_t uuid[16])
 	return -1;
 }
 
-/* Reads every brick's superblock; the newest is fs->super, and all must be of one filesystem. */
+/* UUIDs of bricks that fsck was told are gone for good. */
+static bool is_lost(const struct fs *fs, const uint8_t uuid[16])
+{
+	for (size_t k = 0; k < fs->options.lost_count; k++)
+		if (!memcmp(fs->options.lost[k], uuid, 16))
+			return true;
+	return false;
+}
+
+static int check_super(struct fs *fs, unsigned b, const struct fmt_super *s)
+{
+	const char *endpoint = vol_brick_endpoint(fs->vol, b);
+	bool listed = false;
+
+	for (uint32_t k = 0; k < s->brick_count; k++)
+		listed |= !memcmp(s->brick[k].uuid, vol_brick_info(fs->vol, b)->uuid, 16);
+	if (!listed)
+		return fs_set_error(-EUCLEAN, "%s: its superblock does not list this brick: "
+				    "the pool is a copy, or not what it was", endpoint);
+	if (s->incompat || (s->ro_compat && (!fs->readonly || fs->options.decide)))
+		return fs_set_error(-EPROTONOSUPPORT, "%s: the filesystem has features that this version does not know "
+				    "(incompat %" PRIx64 ", ro_compat %" PRIx64 ")", endpoint, s->incompat, s->ro_compat);
+	return 0;
+}
+
+/*
+ * Reads every brick's superblock; the newest is fs->super, and all must be of one filesystem.  The newest alone says how
+ * it was left: a mount writes the first of its superblocks before it writes anything else, and the last unmount wrote one after all.
+ * fsck goes on without those of some bricks.
+ */
 static int read_supers(struct fs *fs, uint64_t *epoch)
 {
-	bool clean = true;
+	bool any = false;
+	int lost = 0;
 
-	fs->super_bad = 0;
 	*epoch = 0;
 	for (unsigned b = 0; b < vol_bricks(fs->vol); b++) {
 		struct fmt_super s;
 		char one[37], two[37];
 		int r = read_super(fs, b, &s);
-		bool listed = false;
 
+		fs->super_lost[b] = r == -EUCLEAN && fs->options.check;
+		if (fs->super_lost[b]) {
+			lost = r;
+			continue;
+		}
 		if (r)
 			return r;
-		if (b && memcmp(s.uuid, fs->super.uuid, 16)) {
+		if (any && memcmp(s.uuid, fs->super.uuid, 16)) {
 			uuid_text(fs->super.uuid, one);
 			uuid_text(s.uuid, two);
 			return fs_set_error(-EINVAL, "%s belongs to filesystem %s, but %s to %s",
 					    vol_brick_endpoint(fs->vol, b), two, vol_brick_endpoint(fs->vol, 0), one);
 		}
-		for (uint32_t k = 0; k < s.brick_count; k++)
-			listed |= !memcmp(s.brick[k].uuid, vol_brick_info(fs->vol, b)->uuid, 16);
-		if (!listed)
-			return fs_set_error(-EUCLEAN, "%s: its superblock does not list this brick: "
-					    "the pool is a copy, or not what it was", vol_brick_endpoint(fs->vol, b));
-		if (s.incompat || (s.ro_compat && !fs->readonly))
-			return fs_set_error(-EPROTONOSUPPORT, "%s: the filesystem has features that this version does not know "
-					    "(incompat %" PRIx64 ", ro_compat %" PRIx64 ")",
-					    vol_brick_endpoint(fs->vol, b), s.incompat, s.ro_compat);
-		clean &= s.clean && (!b || s.epoch == fs->super.epoch);
+		r = check_super(fs, b, &s);
+		if (r)
+			return r;
 		if (s.epoch > *epoch)
 			*epoch = s.epoch;
-		if (!b || s.epoch > fs->super.epoch || (s.epoch == fs->super.epoch && s.sequence > fs->super.sequence))
+		if (!any || s.epoch > fs->super.epoch || (s.epoch == fs->super.epoch && s.sequence > fs->super.sequence))
 			fs->super = s;
+		any = true;
 	}
-	fs->super.clean = clean;
-	return 0;
+	/* Of one that was lost, the others say whether the brick belongs here. */
+	for (unsigned b = 0; any && lost && b < vol_bricks(fs->vol); b++) {
+		int r = fs->super_lost[b] ? check_super(fs, b, &fs->super) : 0;
+
+		if (r)
+			return r;
+	}
+	return any ? 0 : lost;
 }
 
 /*
@@ -206,7 +241,7 @@ static int connect_others(struct fs *fs, const struct silent *silent, bool *adde
 		unsigned brick;
 		int r;
 
-		if (brick_index(fs, fs->super.brick[k].uuid) >= 0)
+		if (brick_index(fs, fs->super.brick[k].uuid) >= 0 || is_lost(fs, fs->super.brick[k].uuid))
 			continue;
 		uuid_text(fs->super.brick[k].uuid, text);
 		if (!endpoint[0])
@@ -229,7 +264,7 @@ static int connect_others(struct fs *fs, const struct silent *silent, bool *adde
 
 static int lock_supers(struct fs *fs)
 {
-	int r = vol_lock(fs->vol, !fs->readonly, fs->options.wait_ms);
+	int r = vol_lock(fs->vol, !fs->readonly || fs->options.decide, fs->options.wait_ms);
 
 	if (r == -ENOENT)
 		return fs_set_error(r, "%s: no brickfs filesystem there (mkfs.brickfs makes one)", vol_text(fs->vol));
@@ -262,6 +297,51 @@ static bool unreachable(int error)
 	       error == -ENETUNREACH || error == -EHOSTDOWN || error == -ECONNRESET || error == -EAGAIN;
 }
 
+/* Those that are said to be lost are of this filesystem, and not there. */
+static int check_lost(struct fs *fs)
+{
+	char text[37];
+
+	for (size_t n = 0; n < fs->options.lost_count; n++) {
+		const uint8_t *uuid = fs->options.lost[n];
+		bool listed = false;
+
+		uuid_text(uuid, text);
+		for (uint32_t k = 0; k < fs->super.brick_count; k++)
+			listed |= !memcmp(fs->super.brick[k].uuid, uuid, 16);
+		if (!listed)
+			return fs_set_error(-EINVAL, "no brick %s is listed in the superblock", text);
+		if (brick_index(fs, uuid) >= 0)
+			return fs_set_error(-EINVAL, "brick %s is not lost: it answers at %s", text,
+					    vol_brick_endpoint(fs->vol, (unsigned)brick_index(fs, uuid)));
+		for (size_t k = 0; k < n; k++)
+			if (!memcmp(fs->options.lost[k], uuid, 16))
+				return fs_set_error(-EINVAL, "brick %s is named twice", text);
+	}
+	return 0;
+}
+
+static void tell_supers(struct fs *fs)
+{
+	char text[37];
+
+	fs->super_bad = 0;
+	for (unsigned b = 0; b < vol_bricks(fs->vol); b++) {
+		if (fs->super_lost[b]) {
+			fs_damage(fs, "super-lost", "%s: both copies of the superblock are damaged; those of other bricks are used",
+				  vol_brick_endpoint(fs->vol, b));
+		} else if (fs->super_torn[b]) {
+			fs->super_bad++;
+			fs_damage(fs, "super-copy", "%s: one copy of the superblock is damaged; the other one is used",
+				  vol_brick_endpoint(fs->vol, b));
+		}
+	}
+	for (size_t n = 0; n < fs->options.lost_count; n++) {
+		uuid_text(fs->options.lost[n], text);
+		fs_damage(fs, "brick-lost", "brick %s is given up, and with it all that only it had", text);
+	}
+}
+
 static int attach(struct fs *fs, uint64_t *epoch)
 {
 	struct silent silent = { .count = 0 };
@@ -287,6 +367,8 @@ static int attach(struct fs *fs, uint64_t *epoch)
 	if (!r)
 		r = read_supers(fs, epoch);
 	if (!r)
+		r = check_lost(fs);
+	if (!r)
 		r = connect_others(fs, &silent, &added);
 	if (!r && added) {	/* all of them, in the one order */
 		vol_unlock(fs->vol);
@@ -298,13 +380,50 @@ static int attach(struct fs *fs, uint64_t *epoch)
 		if (!r && added)
 			r = fs_set_error(-EAGAIN, "the filesystem changed while it was being mounted; try again");
 	}
-	if (!r && vol_bricks(fs->vol) != fs->super.brick_count)
+	if (r && fs->options.check && fs->super.brick_count > 1 && strstr(fs_error_text(), " is missing")) {
+		char text[512];
+
+		snprintf(text, sizeof(text), "%s", fs_error_text());
+		fs_set_error(r, "%s. Is it gone for good, --lost-brick with that UUID goes on without it", text);
+	}
+	if (!r)
+		r = check_lost(fs);
+	if (!r && vol_bricks(fs->vol) + fs->options.lost_count != fs->super.brick_count)
 		r = fs_set_error(-EINVAL, "%u bricks were named, but the filesystem has %u",
 				 vol_bricks(fs->vol), fs->super.brick_count);
+	if (!r)
+		tell_supers(fs);
 	for (size_t k = 0; k < silent.count && !r; k++)
 		fs_say(fs, "endpoint", "%s does not answer; it is not needed: all %u bricks are there",
 		       fs->options.endpoints[silent.index[k]], fs->super.brick_count);
 	return r;
+}
+
+/* Addresses on two bricks. Of a log segment, the one that is sound is used; of all others, the one on the brick that was named first. */
+static int tell_twins(struct fs *fs)
+{
+	const struct vol_twin *twins;
+	size_t n = vol_twins(fs->vol, &twins);
+	uint8_t header[FMT_SEGMENT_HEADER];
+	struct fmt_segment s;
+
+	for (size_t k = 0; k < n; k++) {
+		unsigned first = (unsigned)vol_where(fs->vol, twins[k].addr), second = twins[k].brick;
+		struct vol_io io = { twins[k].addr, header, sizeof(header), false };
+
+		if (fmt_kind(twins[k].addr) == FMT_LOG) {
+			int r = vol_io(fs->vol, &io, 1);
+
+			if (!r && fmt_get_segment(header, &s))
+				r = vol_prefer(fs->vol, twins[k].addr, second);
+			if (r)
+				return r;
+		}
+		fs_damage(fs, "block-twice", "block %016" PRIx64 " is on two bricks, %s and %s; the one on %s is used", twins[k].addr,
+			  vol_brick_endpoint(fs->vol, first), vol_brick_endpoint(fs->vol, second),
+			  vol_brick_endpoint(fs->vol, (unsigned)vol_where(fs->vol, twins[k].addr)));
+	}
+	return 0;
 }
 
 static int read_all(struct fs *fs, uint64_t **leaks, size_t *leak_count)
@@ -312,10 +431,8 @@ static int read_all(struct fs *fs, uint64_t **leaks, size_t *leak_count)
 	uint64_t duplicates = 0;
 	int r = vol_list(fs->vol, &duplicates);
 
-	if (r == -EUCLEAN) {
-		fs_damage(fs, "block-twice", "%s", vol_text(fs->vol));
-		r = 0;
-	}
+	if (r == -EUCLEAN)
+		r = tell_twins(fs);
 	if (r)
 		return fs_set_error(r, "cannot list the blocks: %s", vol_text(fs->vol));
 	fs_set_error(0, "%s", "");
@@ -434,8 +551,17 @@ static void stop_threads(struct fs *fs)
 	pthread_mutex_unlock(&fs->lock);
 	if (fs->started > 0)
 		pthread_join(fs->committer, NULL);
+	if (fs->keeper_alone)
+		pthread_join(fs->keeper, NULL);
 	fs->started = 0;
-	fs->threads = false;
+	fs->threads = fs->keeper_alone = false;
+}
+
+/* fsck may wait for somebody's answer: the leases of its exclusive superblocks are held meanwhile. Without, it goes on as long as they do. */
+static void start_keeper(struct fs *fs)
+{
+	if (!fs->options.manual && fs->options.check && fs->options.decide)
+		fs->keeper_alone = !pthread_create(&fs->keeper, NULL, keeper_thread, fs);
 }
 
 static int start_threads(struct fs *fs)
@@ -473,6 +599,7 @@ int fs_mount(struct fs **fsp, const struct fs_options *options)
 	if (!r) {
 		fs->info.clean = fs->super.clean;
 		fs->info.epoch = epoch;
+		start_keeper(fs);	/* questions come from here on */
 		r = read_all(fs, &leaks, &leak_count);
 	}
 	if (r)
@@ -501,6 +628,7 @@ int fs_mount(struct fs **fsp, const struct fs_options *options)
 	return 0;
 fail:
 	free(leaks);
+	stop_threads(fs);
 	fs_delete(fs);
 	return r;
 }

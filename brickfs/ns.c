@@ -139,6 +139,40 @@ void ns_free_inode(struct fs *fs, struct inode *i)
 	free(i);
 }
 
+void ns_renumber(struct fs *fs, struct inode *i, uint64_t ino)
+{
+	struct inode **p = &fs->inodes[ino_hash(i->ino) & (fs->inode_buckets - 1)];
+
+	while (*p && *p != i)
+		p = &(*p)->hash_next;
+	if (*p)
+		*p = i->hash_next;
+	/* The names in it are hashed with its number. */
+	for (uint32_t k = 0; i->dir && k < i->dir->used; k++) {
+		struct dentry *d = i->dir->slot[k].dentry, **q;
+
+		if (!d)
+			continue;
+		for (q = &fs->names[d->hash & (fs->name_buckets - 1)]; *q && *q != d; q = &(*q)->next)
+			;
+		if (*q)
+			*q = d->next;
+	}
+	i->ino = ino;
+	p = &fs->inodes[ino_hash(ino) & (fs->inode_buckets - 1)];
+	i->hash_next = *p;
+	*p = i;
+	for (uint32_t k = 0; i->dir && k < i->dir->used; k++) {
+		struct dentry *d = i->dir->slot[k].dentry;
+
+		if (!d)
+			continue;
+		d->hash = name_hash(i, d->name, d->length);
+		d->next = fs->names[d->hash & (fs->name_buckets - 1)];
+		fs->names[d->hash & (fs->name_buckets - 1)] = d;
+	}
+}
+
 int ns_make_dir(struct inode *i)
 {
 	if (!i->dir) {
@@ -264,6 +298,8 @@ void ns_remove_dentry(struct fs *fs, struct dentry *d)
 	struct dir *dir = d->dir->dir;
 	uint32_t k = ns_slot_after(dir, d->cookie - 1);
 
+	if (d->inode->name == d)
+		d->inode->name = NULL;
 	while (*p && *p != d)
 		p = &(*p)->next;
 	if (*p) {

@@ -4,8 +4,9 @@
  * head stream from its S0 in order; the last record of a key wins, and references
  * are checked at the end.
  *
- * Damage is told with fs_damage() and does not end the replay, where something can
- * still be read; what ends it (I/O, memory, no checkpoint) is returned.
+ * Damage is told with fs_damage() and does not end the replay: whatever can be read behind it is taken.  What
+ * ends it (I/O, memory) is returned; so is, but for fsck, the loss of the checkpoint's record or of S0, without which a
+ * mount would show little that is right.
  */
 #include "fs.h"
 
@@ -19,7 +20,9 @@
 struct segment {
 	uint64_t number;
 	struct fmt_segment header;
-	bool head;			/* a valid head segment of this filesystem */
+	bool head, ckpt;		/* a head segment, or one of a checkpoint, of this filesystem */
+	bool begun;			/* head: a batch of it can be read */
+	bool rebuilt;			/* a head segment whose header is damaged, known by its batches */
 	struct segment *next;		/* the one that names it as its predecessor */
 };
 
@@ -32,6 +35,7 @@ struct replay {
 	uint64_t ckpt_batch, s0;	/* the newest */
 	struct fmt_checkpoint_segment *ckpt;
 	uint32_t ckpt_count;
+	bool guessed;			/* ckpt is of all segments that there are */
 	uint64_t records;
 	bool busy;			/* a record was applied that is not of marks */
 };
@@ -80,8 +84,11 @@ static int read_headers(struct replay *rp)
 		for (size_t j = 0; !r && j < n; j++) {
 			struct segment *s = &rp->segment[k + j];
 
-			s->head = !fmt_get_segment(header[j], &s->header) && s->header.kind == FMT_HEAD &&
-				  s->header.number == s->number && !memcmp(s->header.uuid, fs->super.uuid, 16);
+			if (fmt_get_segment(header[j], &s->header) || s->header.number != s->number ||
+			    memcmp(s->header.uuid, fs->super.uuid, 16))
+				continue;
+			s->head = s->header.kind == FMT_HEAD;
+			s->ckpt = !s->head;
 			if (s->head && s->header.epoch > fs->log.epoch)
 				fs->log.epoch = s->header.epoch;
 		}
@@ -90,12 +97,18 @@ static int read_headers(struct replay *rp)
 	return r;
 }
 
+static int by_number(const void *a, const void *b)
+{
+	const struct segment *x = a, *y = b;
+
+	return x->number < y->number ? -1 : x->number > y->number;
+}
+
 static struct segment *find_segment(struct replay *rp, uint64_t number)
 {
-	for (size_t k = 0; k < rp->count; k++)
-		if (rp->segment[k].number == number)
-			return &rp->segment[k];
-	return NULL;
+	struct segment key = { .number = number };
+
+	return rp->count ? bsearch(&key, rp->segment, rp->count, sizeof(key), by_number) : NULL;
 }
 
 /* Who follows whom; of two that claim the same predecessor the later epoch is right. */
@@ -113,14 +126,84 @@ static void link_segments(struct replay *rp)
 	}
 }
 
-/*
- * The batch at *offset of the segment in rp->buf, which must be number `expected`.
- * false: there is none, whatever stands there.
- */
-static bool batch_at(struct replay *rp, const struct segment *s, uint64_t offset, uint64_t expected, struct fmt_batch *b)
+/* The batch at offset of segment `number` in rp->buf, with a right checksum and ours. */
+static bool batch_of(struct replay *rp, uint64_t number, uint64_t offset, struct fmt_batch *b)
 {
-	return offset < FMT_BLOCK && !fmt_get_batch(rp->buf + offset, FMT_BLOCK - offset, b) && b->number == expected &&
-	       b->epoch == s->header.epoch && b->segment == s->number && !memcmp(b->uuid, rp->fs->super.uuid, 16);
+	return offset + FMT_BATCH_HEADER <= FMT_BLOCK && !fmt_get_batch(rp->buf + offset, FMT_BLOCK - offset, b) &&
+	       b->segment == number && !memcmp(b->uuid, rp->fs->super.uuid, 16);
+}
+
+/* In the segment in rp->buf, from offset on: is there a batch behind number `before`? It was written when that one was durable. */
+static bool batch_behind(struct replay *rp, uint64_t segment, uint64_t offset, uint64_t before)
+{
+	struct fmt_batch b;
+
+	for (; offset + FMT_BATCH_HEADER <= FMT_BLOCK; offset += FMT_BATCH_ALIGN)
+		if (batch_of(rp, segment, offset, &b) && b.number > before && b.durable_through >= before)
+			return true;
+	return false;
+}
+
+/*
+ * The next batch of the segment in rp->buf, at *at or behind it, and before end.  It is number `expected`; or a later one, behind
+ * bytes that are no batch: what stood there was durable when it was written, so it is damage and not a torn tail.
+ */
+static bool next_batch(struct replay *rp, const struct segment *s, uint64_t *at, uint64_t end, uint64_t expected, struct fmt_batch *b)
+{
+	if (*at >= end)
+		return false;
+	if (batch_of(rp, s->number, *at, b) && b->number == expected && b->epoch == s->header.epoch)
+		return true;
+	for (uint64_t offset = *at; offset < end; offset += FMT_BATCH_ALIGN)
+		if (batch_of(rp, s->number, offset, b) && b->epoch == s->header.epoch &&
+		    ((b->number > expected && b->durable_through >= expected) || (s->rebuilt && b->number == expected))) {
+			*at = offset;
+			return true;
+		}
+	return false;
+}
+
+/*
+ * A segment without a sound header, in which batches of the head stand: at least two, or it is named by the next one. So
+ * its header was durable; what a crash leaves half begun is neither.
+ */
+static int rebuild_header(struct replay *rp, struct segment *s)
+{
+	struct fmt_record first;
+	struct fmt_batch b;
+	uint64_t offset = FMT_SEGMENT_HEADER;
+	bool named = false;
+	size_t size;
+	int r = load(rp, s->number, FMT_BLOCK);
+
+	if (r)
+		return r;
+	while (offset < FMT_BLOCK && !batch_of(rp, s->number, offset, &b))
+		offset += FMT_BATCH_ALIGN;
+	if (offset >= FMT_BLOCK || b.durable_through != b.number - 1)
+		return 0;
+	/* The first of a checkpoint looks like the first of all; but numbers go only into the log. */
+	if (b.number == 1 && (fmt_get_record(rp->buf + offset + FMT_BATCH_HEADER, b.length, &first, &size) || first.type != FMT_MARKS))
+		return 0;
+	for (size_t k = 0; k < rp->count; k++)
+		named |= rp->segment[k].head && rp->segment[k].header.prev == s->number;
+	if (!named && !batch_behind(rp, s->number, offset + FMT_BATCH_ALIGN, b.number))
+		return 0;
+	s->header = (struct fmt_segment){ .epoch = b.epoch, .number = s->number, .kind = FMT_HEAD, .first_batch = b.number };
+	s->head = s->rebuilt = true;
+	if (b.epoch > rp->fs->log.epoch)
+		rp->fs->log.epoch = b.epoch;
+	return 0;
+}
+
+static int rebuild_headers(struct replay *rp)
+{
+	int r = 0;
+
+	for (size_t k = 0; k < rp->count && !r; k++)
+		if (!rp->segment[k].head && !rp->segment[k].ckpt)
+			r = rebuild_header(rp, &rp->segment[k]);
+	return r;
 }
 
 static int note_checkpoint(struct replay *rp, const struct fmt_checkpoint *c, uint64_t batch)
@@ -143,13 +226,6 @@ static int note_checkpoint(struct replay *rp, const struct fmt_checkpoint *c, ui
 	return 0;
 }
 
-static void raise_marks(struct fs *fs, const struct fmt_marks *m)
-{
-	for (int k = 0; k < FMT_MARKS_COUNT; k++)
-		if (fs->next[k] < m->mark[k])
-			fs->next[k] = m->mark[k];
-}
-
 /* The newest checkpoint that was committed: the last record of its kind in any head segment. */
 static int find_checkpoint(struct replay *rp)
 {
@@ -167,7 +243,10 @@ static int find_checkpoint(struct replay *rp)
 		r = load(rp, s->number, FMT_BLOCK);
 		if (r)
 			return r;
-		for (; offset < end && batch_at(rp, s, offset, number, &b); offset += fmt_batch_size(b.length), number++) {
+		for (; next_batch(rp, s, &offset, end, number, &b); offset += fmt_batch_size(b.length), number = b.number + 1) {
+			s->begun = true;
+			if (rp->fs->log.top < b.number)
+				rp->fs->log.top = b.number;
 			size_t at = 0, size;
 
 			while (at < b.length && !fmt_get_record(rp->buf + offset + FMT_BATCH_HEADER + at, b.length - at,
@@ -177,7 +256,7 @@ static int find_checkpoint(struct replay *rp)
 					return r;
 				/* Also of a segment that another one has taken the place of: numbers are not used twice. */
 				if (record.type == FMT_MARKS)
-					raise_marks(rp->fs, &record.marks);
+					apply_marks(rp->fs, &record.marks);
 				at += size;
 			}
 		}
@@ -185,142 +264,7 @@ static int find_checkpoint(struct replay *rp)
 	return 0;
 }
 
-/* ---- applying records */
-
-static struct inode *get(struct fs *fs, uint64_t ino)
-{
-	struct inode *i = ns_find(fs, ino);
-
-	return i ? i : ns_new_inode(fs, ino);
-}
-
-static int apply_inode(struct fs *fs, const struct fmt_inode *r)
-{
-	struct inode *i = get(fs, r->ino);
-
-	if (i && (i->gone || (i->known && (i->mode ^ r->mode) & S_IFMT)))
-		return -EUCLEAN;	/* numbers are never used twice, and types do not change */
-	if (!i || (S_ISDIR(r->mode) && ns_make_dir(i)))
-		return -ENOMEM;
-	i->known = true;
-	i->mode = r->mode;
-	i->nlink = r->nlink;
-	i->uid = r->uid;
-	i->gid = r->gid;
-	i->rdev = r->rdev;
-	i->size = r->size;
-	i->alloc_end = r->alloc_end;
-	i->recorded_blocks = r->blocks;
-	i->atime = r->atime;
-	i->mtime = r->mtime;
-	i->ctime = r->ctime;
-	if (i->dir && i->dir->next_cookie < r->next_cookie)
-		i->dir->next_cookie = r->next_cookie;
-	ns_set_form(fs, i, (uint8_t)r->form);
-	if (r->form == FMT_INLINE && r->length) {
-		i->data = malloc(r->length);
-		if (!i->data)
-			return -ENOMEM;
-		memcpy(i->data, r->data, r->length);
-	} else if (r->form == FMT_RUN) {
-		i->run = r->run;
-	} else if (r->form == FMT_RANGES) {
-		i->ranges = malloc((r->length + 1) * sizeof(*i->ranges));
-		if (!i->ranges)
-			return -ENOMEM;
-		for (uint32_t k = 0; k < r->length; k++)
-			fmt_get_range(r->raw_ranges, k, &i->ranges[k]);
-	}
-	i->length = r->length;
-	ns_account(fs, i);
-	return 0;
-}
-
-static void touch_dir(struct inode *dir, uint64_t cookie, const struct timespec *time, bool head)
-{
-	if (dir->dir->next_cookie <= cookie)
-		dir->dir->next_cookie = cookie + 1;
-	if (head)
-		dir->mtime = dir->ctime = *time;
-}
-
-static int apply_dentry(struct fs *fs, const struct fmt_dentry *r, bool head)
-{
-	struct inode *dir = get(fs, r->dir), *i = get(fs, r->ino);
-	struct dentry *d;
-
-	if (!dir || !i || ns_make_dir(dir) || ns_reserve_dentry(fs, dir))
-		return -ENOMEM;
-	d = ns_dentry_at(dir, r->cookie);
-	if (d)
-		ns_remove_dentry(fs, d);
-	/* A removed slot of that cookie would stand in the way of the order. */
-	d = ns_new_dentry(dir, i, r->name, r->name_length);
-	if (!d)
-		return -ENOMEM;
-	d->cookie = r->cookie;
-	d->time = r->time;
-	ns_add_dentry(fs, d, false);
-	touch_dir(dir, r->cookie, &r->time, head);
-	return 0;
-}
-
-static int apply(struct fs *fs, const struct fmt_record *r, bool head)
-{
-	struct inode *i;
-	struct dentry *d;
-	struct xattr *x;
-	int error;
-
-	switch (r->type) {
-	case FMT_INODE:
-		return apply_inode(fs, &r->inode);
-	case FMT_INODE_GONE:
-		i = ns_find(fs, r->gone);
-		if (i) {
-			i->gone = true;
-			i->known = false;
-			while (i->xattrs)
-				ns_drop_xattr(fs, i, i->xattrs);
-		}
-		return 0;
-	case FMT_DENTRY:
-		return apply_dentry(fs, &r->dentry, head);
-	case FMT_DENTRY_GONE:
-		i = get(fs, r->dentry_gone.dir);
-		if (!i || ns_make_dir(i))
-			return -ENOMEM;
-		d = ns_dentry_at(i, r->dentry_gone.cookie);
-		if (d)
-			ns_remove_dentry(fs, d);
-		touch_dir(i, r->dentry_gone.cookie, &r->dentry_gone.time, head);
-		return 0;
-	case FMT_XATTR:
-		i = get(fs, r->xattr.ino);
-		if (!i)
-			return -ENOMEM;
-		error = ns_set_xattr(fs, i, r->xattr.name, r->xattr.name_length, r->xattr.value, r->xattr.length);
-		if (head)
-			i->ctime = r->xattr.time;
-		return error;
-	case FMT_XATTR_GONE:
-		i = ns_find(fs, r->xattr.ino);
-		x = i ? ns_xattr(i, r->xattr.name, r->xattr.name_length) : NULL;
-		if (x)
-			ns_drop_xattr(fs, i, x);
-		if (i && head)
-			i->ctime = r->xattr.time;
-		return 0;
-	case FMT_MARKS:
-		raise_marks(fs, &r->marks);
-		return 0;
-	case FMT_CHECKPOINT_DONE:
-		return 0;
-	}
-	return -EUCLEAN;
-}
-
-/* All records of the batch at offset. */
+/* All records of the batch at offset. One that makes no sense is passed over. */
 static int apply_batch(struct replay *rp, uint64_t segment, uint64_t offset, const struct fmt_batch *b, bool head)
 {
 	const uint8_t *p = rp->buf + offset + FMT_BATCH_HEADER;
@@ -328,23 +272,74 @@ static int apply_batch(struct replay *rp, uint64_t segment, uint64_t offset, con
 	size_t at = 0, size;
 
 	while (at < b->length) {
-		int r = fmt_get_record(p + at, b->length - at, &record, &size);
+		int r;
 
+		size = 0;
+		r = fmt_get_record(p + at, b->length - at, &record, &size);
 		if (!r)
-			r = apply(rp->fs, &record, head);
+			r = apply_record(rp->fs, &record, head);
 		if (r == -EUCLEAN) {
+			uint64_t key;
+
+			fmt_peek_record(p + at, b->length - at, &key);
 			fs_damage(rp->fs, "bad-record", "log segment %" PRIu64 ": record at byte %" PRIu64
-				  " is damaged though its batch's checksum is right",
-				  segment, offset + FMT_BATCH_HEADER + at);
-			return 0;
-		}
-		if (r)
+				  ", of inode %" PRIu64 " as it seems, is damaged though its batch's checksum is right%s",
+				  segment, offset + FMT_BATCH_HEADER + at, key, size ? "" : "; the rest of the batch is lost with it");
+			if (!size)
+				return 0;
+		} else if (r) {
 			return r;
-		rp->records++;
-		rp->busy |= record.type != FMT_MARKS;
+		} else {
+			rp->records++;
+			rp->busy |= record.type != FMT_MARKS;
+		}
 		at += size;
 	}
 	return 0;
+}
+
+/*
+ * fsck: records of a batch whose checksum is wrong, one behind the other from `at` to `to`, as far as that goes.  Most of them are
+ * whole, and those of a checkpoint stand nowhere else; but none is proven, so each inode that they say something of is
+ * told.  They take nothing away: no inode, no name, and no number.
+ */
+static int apply_unproven(struct replay *rp, size_t at, size_t to, bool head)
+{
+	struct fmt_record record;
+	size_t size;
+
+	for (; at < to && !fmt_get_record(rp->buf + at, to - at, &record, &size); at += size) {
+		struct inode *i;
+		int r;
+
+		if (record.type != FMT_INODE && record.type != FMT_DENTRY && record.type != FMT_XATTR)
+			continue;
+		/* A type that changes is a number that is wrong. */
+		r = apply_record(rp->fs, &record, head);
+		if (r == -EUCLEAN)
+			continue;
+		if (r)
+			return r;
+		i = ns_find(rp->fs, record.type == FMT_INODE ? record.inode.ino : record.type == FMT_DENTRY ? record.dentry.ino : record.xattr.ino);
+		if (i)
+			i->unproven = true;
+		rp->records++;
+		rp->busy = true;
+	}
+	return 0;
+}
+
+/* The same of all batches in [from, to) of the head segment in rp->buf that still look like one. */
+static int salvage(struct replay *rp, const struct segment *s, uint64_t from, uint64_t to)
+{
+	int r = 0;
+
+	if (!rp->fs->options.check)
+		return 0;
+	for (uint64_t at = from; !r && at + FMT_BATCH_HEADER < to; at += FMT_BATCH_ALIGN)
+		if (fmt_like_batch(rp->buf + at, rp->fs->super.uuid, s->number))
+			r = apply_unproven(rp, at + FMT_BATCH_HEADER, to, true);
+	return r;
 }
 
 /* ---- the checkpoint and the head */
@@ -352,7 +347,6 @@ static int apply_batch(struct replay *rp, uint64_t segment, uint64_t offset, con
 static int replay_checkpoint(struct replay *rp)
 {
 	struct fs *fs = rp->fs;
-	uint64_t number = 1;
 	struct fmt_segment header;
 	struct fmt_batch b;
 
@@ -361,311 +355,249 @@ static int replay_checkpoint(struct replay *rp)
 		return -ENOMEM;
 	for (uint32_t k = 0; k < rp->ckpt_count; k++) {
 		const struct fmt_checkpoint_segment *c = &rp->ckpt[k];
+		bool whole;
 		int r;
 
 		if (fs->options.progress)
 			fs->options.progress(fs->options.progress_arg, "checkpoint", k, rp->ckpt_count);
 		fs->log.ckpt[fs->log.ckpt_count++] = c->number;
 		if (c->end < FMT_SEGMENT_HEADER + FMT_BATCH_HEADER || c->end > FMT_BLOCK || !find_segment(rp, c->number)) {
-			fs_damage(fs, "checkpoint-missing", "checkpoint segment %" PRIu64 " is missing", c->number);
+			fs_damage(fs, "checkpoint-missing", "segment %" PRIu64 ", number %" PRIu32 " of %" PRIu32
+				  " of the checkpoint, is missing: what it held is lost", c->number, k + 1, rp->ckpt_count);
 			continue;
 		}
 		r = load(rp, c->number, c->end);
 		if (r)
 			return r;
-		if (fmt_checksum(rp->buf, c->end) != c->checksum || fmt_get_segment(rp->buf, &header) ||
-		    fmt_get_batch(rp->buf + FMT_SEGMENT_HEADER, c->end - FMT_SEGMENT_HEADER, &b) || b.number != number++) {
-			fs_damage(fs, "checkpoint-bad", "checkpoint segment %" PRIu64 " is damaged", c->number);
-			continue;
-		}
-		r = apply_batch(rp, c->number, FMT_SEGMENT_HEADER, &b, false);
+		whole = !fmt_get_batch(rp->buf + FMT_SEGMENT_HEADER, c->end - FMT_SEGMENT_HEADER, &b) &&
+			!memcmp(b.uuid, fs->super.uuid, 16) && b.segment == c->number;
+		if (!whole || (!rp->guessed && b.number != k + 1) || fmt_checksum(rp->buf, c->end) != c->checksum ||
+		    fmt_get_segment(rp->buf, &header))
+			fs_damage(fs, "checkpoint-bad", "segment %" PRIu64 ", number %" PRIu32 " of %" PRIu32
+				  " of the checkpoint, is damaged: %s", c->number, k + 1, rp->ckpt_count,
+				  whole ? "its records are whole" : "what cannot be read of it is lost");
+		r = whole ? apply_batch(rp, c->number, FMT_SEGMENT_HEADER, &b, false) :
+		    fs->options.check ? apply_unproven(rp, FMT_SEGMENT_HEADER + FMT_BATCH_HEADER, c->end, false) : 0;
 		if (r)
 			return r;
 	}
 	return 0;
 }
 
-/* In the segment in rp->buf, from offset on: is there a batch behind number `before`? It was written when that one was durable. */
-static bool batch_behind(struct replay *rp, uint64_t segment, uint64_t offset, uint64_t before)
+/* The last ends where the log does, or where the record of a clean unmount says. */
+static int check_end(struct replay *rp, const struct segment *s, uint64_t offset)
 {
-	struct fmt_batch b;
+	const struct fs *fs = rp->fs;
+	const struct segment *s0 = find_segment(rp, rp->s0);
 
-	for (; offset + FMT_BATCH_HEADER <= FMT_BLOCK; offset += FMT_BATCH_ALIGN)
-		if (!fmt_get_batch(rp->buf + offset, FMT_BLOCK - offset, &b) && b.segment == segment && b.number > before &&
-		    b.durable_through >= before && !memcmp(b.uuid, rp->fs->super.uuid, 16))
+	if (!fs->super.clean || (fs->super.end_segment == s->number && fs->super.end_offset == offset))
+		return 0;
+	/* A repair that ended after its commit and before its superblocks: its log began behind that end, and in that epoch. */
+	if (s0 && s0->head && s0->header.epoch == fs->super.epoch && s0->header.first_batch > fs->super.end_batch)
+		return 0;
+	fs_damage(rp->fs, "log-short", "the log ends in segment %" PRIu64 " at byte %" PRIu64
+		  ", but the superblock says segment %" PRIu64 ", byte %" PRIu64 ": what was done between is lost",
+		  s->number, offset, fs->super.end_segment, fs->super.end_offset);
+	if (fs->super.end_segment == s->number && fs->super.end_offset <= FMT_BLOCK)
+		return salvage(rp, s, offset, fs->super.end_offset);
+	return 0;
+}
+
+/* Of two head segments with the same predecessor the one of the later epoch counts. */
+static bool superseded(struct replay *rp, const struct segment *s)
+{
+	for (size_t k = 0; s->header.prev && k < rp->count; k++) {
+		const struct segment *other = &rp->segment[k];
+
+		if (other->head && other->header.prev == s->header.prev && other->header.epoch > s->header.epoch)
 			return true;
+	}
 	return false;
 }
 
-/*
- * Segments behind the one in which the log ends: head segments whose predecessor is lost, and segments without a header
- * in which a second batch stands; the header was durable with the first.  What a crash leaves half begun is neither.
- */
-static int check_behind(struct replay *rp, const struct segment *last)
+/* The first head segment behind that number, whatever it follows. */
+static struct segment *head_behind(struct replay *rp, uint64_t number)
 {
-	for (size_t k = 0; k < rp->count; k++) {
-		struct segment *s = &rp->segment[k];
-		struct fmt_segment header;
-		int r;
+	for (size_t k = 0; k < rp->count; k++)
+		if (rp->segment[k].number > number && rp->segment[k].head && !superseded(rp, &rp->segment[k]))
+			return &rp->segment[k];
+	return NULL;
+}
 
-		if (s->number <= last->number)
-			continue;
-		if (s->head) {
-			fs_damage(rp->fs, "log-hole", "the log goes on in segment %" PRIu64 ", but segment %" PRIu64
-				  " before it is lost", s->number, s->header.prev);
-			continue;
-		}
-		r = load(rp, s->number, FMT_BLOCK);
-		if (r)
-			return r;
-		if (!fmt_get_segment(rp->buf, &header) && header.kind == FMT_CHECKPOINT && header.number == s->number)
-			continue;
-		if (batch_behind(rp, s->number, FMT_SEGMENT_HEADER + FMT_BATCH_ALIGN, 0))
-			fs_damage(rp->fs, "log-hole", "log segment %" PRIu64 " is damaged, though the log goes on in it",
-				  s->number);
-	}
-	return 0;
+/* What is missing before the batch that was found next; some of it may be readable. */
+static int hole(struct replay *rp, const struct segment *s, uint64_t from, uint64_t to, uint64_t expected, uint64_t found)
+{
+	fs_damage(rp->fs, "log-hole", "log segment %" PRIu64 ": bytes %" PRIu64 " to %" PRIu64 " are damaged, though they were durable: "
+		  "batches %" PRIu64 " to %" PRIu64 " are lost, and what was done in them", s->number, from, to - 1, expected, found - 1);
+	return salvage(rp, s, from, to);
+}
+
+/* Goes on behind s, where nothing follows it in order. NULL: the log ends there. */
+static struct segment *jump(struct replay *rp, uint64_t from)
+{
+	struct segment *s = head_behind(rp, from);
+
+	if (!s)
+		return NULL;
+	if (s->rebuilt)
+		fs_damage(rp->fs, "log-hole", "log segment %" PRIu64 " has a damaged header, though the log goes on in it", s->number);
+	else
+		fs_damage(rp->fs, "log-hole", "the log goes on in segment %" PRIu64 ", but segment %" PRIu64
+			  " before it is lost, and what was done in it", s->number, s->header.prev);
+	return s;
 }
 
 static int replay_head(struct replay *rp)
 {
 	struct fs *fs = rp->fs;
 	struct segment *s = find_segment(rp, rp->s0);
-	uint64_t expected, offset = 0, next_batch = 0;
+	uint64_t expected, offset = 0, behind = fs->log.top + 1;
 	struct fmt_batch b;
 	int r;
 
-	if (!s || !s->head) {
+	if (!rp->guessed && (!s || !s->head)) {
 		fs_damage(fs, "log-missing", "log segment %" PRIu64 ", where the log goes on behind the checkpoint, is %s",
 			  rp->s0, s ? "damaged" : "missing");
-		return fs_set_error(-EUCLEAN, "log segment %" PRIu64 " is lost", rp->s0);
+		if (!fs->options.check)
+			return fs_set_error(-EUCLEAN, "log segment %" PRIu64 " is lost; fsck.brickfs -y keeps what can still be read", rp->s0);
+		s = NULL;
 	}
-	expected = s->header.first_batch;
-	for (;;) {
+	if (!s)
+		s = head_behind(rp, rp->s0);
+	if (s && s->rebuilt)
+		fs_damage(fs, "log-hole", "log segment %" PRIu64 " has a damaged header, though the log goes on in it", s->number);
+	expected = s ? s->header.first_batch : 0;
+	while (s) {
 		uint64_t end = s->next ? s->next->header.prev_end : FMT_BLOCK;
+		struct segment *next = s->next;
 
+		if (fs->options.progress)
+			fs->options.progress(fs->options.progress_arg, "log", s->number - rp->segment[0].number,
+					     rp->segment[rp->count - 1].number - rp->segment[0].number + 1);
 		r = log_push_head(fs, s->number);
 		if (!r)
 			r = load(rp, s->number, FMT_BLOCK);
 		if (r)
 			return r;
 		rp->busy = s->number == rp->s0;
-		for (offset = FMT_SEGMENT_HEADER; offset < end && batch_at(rp, s, offset, expected, &b);
-		     offset += fmt_batch_size(b.length), expected++) {
-			r = apply_batch(rp, s->number, offset, &b, true);
+		for (uint64_t at = offset = FMT_SEGMENT_HEADER; next_batch(rp, s, &at, end, expected, &b); offset = at) {
+			r = at != offset || b.number != expected ? hole(rp, s, offset, at, expected, b.number) : 0;
+			if (!r)
+				r = apply_batch(rp, s->number, at, &b, true);
 			if (r)
 				return r;
+			at += fmt_batch_size(b.length);
+			expected = b.number + 1;
 		}
 		fs->log.idle++;
 		if (rp->busy) {
 			fs->log.idle = 0;
 			fs->log.last_segment = s->number;
 			fs->log.last_end = offset;
-			next_batch = expected;
+			behind = expected;
 		}
-		if (!s->next)
-			break;
-		if (offset != end) {
-			fs_damage(fs, "log-hole", "log segment %" PRIu64 ": the batch at byte %" PRIu64
-				  " is damaged, though the log goes on to byte %" PRIu64 " and behind it",
-				  s->number, offset, end);
-			expected = s->next->header.first_batch;
-		}
-		s = s->next;
-		if (s->header.first_batch != expected) {
-			fs_damage(fs, "log-hole", "log segment %" PRIu64 " begins with batch %" PRIu64 " instead of %" PRIu64,
-				  s->number, s->header.first_batch, expected);
-			expected = s->header.first_batch;
-		}
-	}
-	if (batch_behind(rp, s->number, offset + FMT_BATCH_ALIGN, expected))
-		fs_damage(fs, "log-hole", "log segment %" PRIu64 ": the batch at byte %" PRIu64
-			  " is damaged, though it was durable", s->number, offset);
-	else if (fs->super.clean && (fs->super.end_segment != s->number || fs->super.end_offset != offset))
-		fs_damage(fs, "log-short", "the log ends in segment %" PRIu64 " at byte %" PRIu64
-			  ", but the superblock says segment %" PRIu64 ", byte %" PRIu64,
-			  s->number, offset, fs->super.end_segment, fs->super.end_offset);
-	/* Mounts that changed nothing: this one's segment goes where theirs stand, so that crashes in a row take no room. */
-	fs->log.next_batch = next_batch;
-	fs->log.durable = next_batch - 1;
-	return check_behind(rp, s);
-}
-
-/* ---- references */
-
-static void forget_dentry(struct fs *fs, struct inode *dir, uint32_t slot)
-{
-	struct dentry *d = dir->dir->slot[slot].dentry;
-
-	dir->dir->slot[slot].dentry = NULL;
-	dir->dir->removed++;
-	fs->dentry_count--;
-	fs->live -= fmt_dentry_size(d->length);
-	free(d);
-}
-
-static void name_entries(struct fs *fs, struct inode *dir)
-{
-	for (uint32_t k = 0; k < dir->dir->used; k++) {
-		struct dentry *d = dir->dir->slot[k].dentry;
-
-		if (!d)
-			continue;
-		if (dir->gone || !dir->known || !S_ISDIR(dir->mode)) {
-			fs_damage(fs, "entry-no-dir", "entry '%s' stands in inode %" PRIu64 ", which is no directory",
-				  d->name, dir->ino);
-			forget_dentry(fs, dir, k);
-		} else if (!d->inode->known) {
-			fs_damage(fs, "entry-nowhere", "entry '%s' of directory %" PRIu64 " leads to inode %" PRIu64
-				  ", which is not there", d->name, dir->ino, d->inode->ino);
-			forget_dentry(fs, dir, k);
-		} else if (d->inode == fs->root) {
-			fs_damage(fs, "entry-root", "entry '%s' of directory %" PRIu64 " leads to the root directory",
-				  d->name, dir->ino);
-			forget_dentry(fs, dir, k);
-		} else if (ns_lookup(fs, dir, d->name, d->length)) {
-			fs_damage(fs, "entry-twice", "directory %" PRIu64 " has the name '%s' twice", dir->ino, d->name);
-			forget_dentry(fs, dir, k);
+		if (next) {
+			if (offset != end)
+				r = hole(rp, s, offset, end, expected, next->header.first_batch);
+			else if (next->header.first_batch != expected)
+				fs_damage(fs, "log-hole", "log segment %" PRIu64 " begins with batch %" PRIu64 " instead of %" PRIu64,
+					  next->number, next->header.first_batch, expected);
 		} else {
-			ns_name_dentry(fs, d);
-			d->inode->references++;		/* counted here, cleared below */
+			next = jump(rp, s->number);
+			if (!next)
+				r = check_end(rp, s, offset);
 		}
+		if (r)
+			return r;
+		s = next;
+		expected = s ? s->header.first_batch : 0;
 	}
+	/* Mounts that changed nothing: this one's segment goes where theirs stand, so that crashes in a row take no room. */
+	fs->log.next_batch = behind;
+	fs->log.durable = behind - 1;
+	return 0;
+}
+
+/* A guess must not take what a repair that was cut off has written: checkpoints of an epoch that no log follows, if there are older ones. */
+static uint64_t guess_epoch(struct replay *rp)
+{
+	uint64_t log = 0, least = UINT64_MAX, most = 0;
+
+	for (size_t k = 0; k < rp->count; k++)
+		if (rp->segment[k].head && rp->segment[k].begun && rp->segment[k].header.epoch > log)
+			log = rp->segment[k].header.epoch;
+	for (size_t k = 0; k < rp->count; k++) {
+		if (!rp->segment[k].ckpt)
+			continue;
+		if (rp->segment[k].header.epoch < least)
+			least = rp->segment[k].header.epoch;
+		if (rp->segment[k].header.epoch <= log)
+			most = log;
+	}
+	return most ? most : least;
+}
+
+static void put_guess(struct replay *rp, uint64_t number, uint64_t end, bool whole, uint32_t *damaged)
+{
+	uint32_t at = whole ? rp->ckpt_count : *damaged;
+
+	/* Those that are damaged come first: what a sound one says counts more. */
+	memmove(&rp->ckpt[at + 1], &rp->ckpt[at], (rp->ckpt_count - at) * sizeof(*rp->ckpt));
+	rp->ckpt[at] = (struct fmt_checkpoint_segment){ number, end, fmt_checksum(rp->buf, end) };
+	rp->ckpt_count++;
+	*damaged += !whole;
 }
 
 /*
- * What the root leads to.  A directory has one name: a second one is dropped, so that the tree has no circle; and
- * directories that name each other, without the root, are told.
+ * The record of the newest checkpoint is lost, and with it which segments are of it, and where the log goes on. All segments of
+ * checkpoints that are there, in order, and then all of the log: what an older one said is said again by a later one.
  */
-static int reach(struct fs *fs)
+static int guess_checkpoint(struct replay *rp)
 {
-	struct inode **queue = malloc((fs->inode_count + 1) * sizeof(*queue));
-	size_t head = 0, tail = 0;
+	struct fs *fs = rp->fs;
+	uint64_t newest = guess_epoch(rp);
+	uint32_t damaged = 0;
 
-	if (!queue)
+	fs_damage(fs, "no-checkpoint", "no committed checkpoint is in the log (%zu segments), or not one of its segments is there", rp->count);
+	if (!fs->options.check)
+		return fs_set_error(-EUCLEAN, "the metadata log is lost: no committed checkpoint in %zu segments; "
+				    "fsck.brickfs -y keeps what can still be read", rp->count);
+	free(rp->ckpt);
+	rp->ckpt = calloc(rp->count + 1, sizeof(*rp->ckpt));
+	rp->ckpt_count = 0;
+	if (!rp->ckpt)
 		return -ENOMEM;
-	fs->root->reached = true;
-	queue[tail++] = fs->root;
-	while (head < tail) {
-		struct inode *dir = queue[head++];
+	for (size_t k = 0; k < rp->count; k++) {
+		uint64_t number = rp->segment[k].number;
+		struct fmt_batch b;
+		bool whole;
+		int r;
 
-		for (uint32_t k = 0; k < dir->dir->used; k++) {
-			struct dentry *d = dir->dir->slot[k].dentry;
-			uint64_t cookie = dir->dir->slot[k].cookie;
-
-			if (!d || !S_ISDIR(d->inode->mode))
-				continue;
-			if (d->inode->reached) {
-				fs_damage(fs, "dir-links", "directory %" PRIu64 " has another name, '%s' in directory %" PRIu64,
-					  d->inode->ino, d->name, dir->ino);
-				d->inode->references--;
-				ns_remove_dentry(fs, d);
-				k = ns_slot_after(dir->dir, cookie) - 1;	/* the slots may have moved */
-				continue;
-			}
-			d->inode->reached = true;
-			d->inode->dir->parent = dir;
-			queue[tail++] = d->inode;
-		}
-		if (fs->options.progress && !(head % 1024))
-			fs->options.progress(fs->options.progress_arg, "directories", head, fs->inode_count);
-	}
-	free(queue);
-	return 0;
-}
-
-/* Only regular files have storage, and a symbolic link its target in its record. */
-static void settle_data(struct fs *fs, struct inode *i)
-{
-	if (S_ISREG(i->mode))
-		return;
-	if (!S_ISLNK(i->mode) && (i->form != FMT_INLINE || i->length))
-		fs_damage(fs, "data-odd", "inode %" PRIu64 " of type %o has data", i->ino, i->mode & S_IFMT);
-	else if (S_ISLNK(i->mode) && (i->form != FMT_INLINE || i->length != i->size || !i->length || memchr(i->data, 0, i->length)))
-		fs_damage(fs, "symlink-odd", "symbolic link %" PRIu64 " has no sound target", i->ino);
-	else
-		return;
-	ns_set_form(fs, i, FMT_INLINE);
-	i->size = 0;
-}
-
-/* Numbers are taken only below marks that are durable. */
-static void settle_numbers(struct fs *fs, struct inode *i)
-{
-	bool low = i->ino >= fs->next[FMT_MARK_INO];
-
-	if (i->form == FMT_RUN)
-		low |= fmt_number(i->run) >= fs->next[FMT_MARK_PACKED];
-	for (uint32_t k = 0; i->form == FMT_RANGES && k < i->length; k++)
-		low |= fmt_number(i->ranges[k].base) + i->ranges[k].count > fs->next[FMT_MARK_FILE];
-	if (low)
-		fs_damage(fs, "marks-low", "inode %" PRIu64 " has a number, pages or blocks from beyond the log's marks", i->ino);
-}
-
-static void settle_inode(struct fs *fs, struct inode *i)
-{
-	uint64_t links = i->references, end = i->size > i->alloc_end ? i->size : i->alloc_end;
-
-	i->references = 0;
-	i->prepared = i->size;
-	settle_data(fs, i);
-	settle_numbers(fs, i);
-	if (i->form == FMT_RUN)
-		i->dirty_end = (uint64_t)i->length << FMT_PAGE_SHIFT;
-	else if (i->form == FMT_RANGES)
-		i->dirty_end = (end + FMT_BLOCK - 1) & ~(FMT_BLOCK - 1);
-	if (i->dir && !S_ISDIR(i->mode)) {
-		fs_damage(fs, "entry-no-dir", "inode %" PRIu64 " had entries and is no directory", i->ino);
-		free(i->dir->slot);
-		free(i->dir);
-		i->dir = NULL;
-	}
-	if (i == fs->root)
-		links = 1;
-	if (i->dir && links > 1)
-		fs_damage(fs, "dir-links", "directory %" PRIu64 " has %" PRIu64 " names", i->ino, links);
-	if (i->dir && links && !i->reached)
-		fs_damage(fs, "dir-loop", "directory %" PRIu64 " is not reached from the root", i->ino);
-	if (links == i->nlink)
-		return;
-	if (!links)
-		fs_damage(fs, "unreachable", "inode %" PRIu64 " has link count %u and no name", i->ino, i->nlink);
-	else
-		fs_damage(fs, "link-count", "inode %" PRIu64 " has link count %u and %" PRIu64 " names",
-			  i->ino, i->nlink, links);
-	if (links)
-		i->nlink = (uint32_t)links;
-}
-
-static int settle(struct fs *fs)
-{
-	struct inode *i, *next;
-	int r;
-
-	fs->root = ns_find(fs, FS_ROOT_INO);
-	if (!fs->root || !fs->root->known || !S_ISDIR(fs->root->mode)) {
-		fs_damage(fs, "no-root", "the root directory is lost");
-		return fs_set_error(-EUCLEAN, "the root directory is lost");
-	}
-	fs->root->dir->parent = fs->root;
-	for (i = fs->all.next; i != &fs->all; i = i->next)
-		if (i->dir)
-			name_entries(fs, i);
-	r = reach(fs);
-	if (r)
-		return r;
-	for (i = fs->all.next; i != &fs->all; i = next) {
-		next = i->next;
-		if (i->known) {
-			settle_inode(fs, i);
+		if (rp->segment[k].head)
 			continue;
-		}
-		if (i->xattrs)
-			fs_damage(fs, "xattr-nowhere", "inode %" PRIu64 " has extended attributes and is not there", i->ino);
-		ns_free_inode(fs, i);
+		r = load(rp, number, FMT_BLOCK);
+		if (r)
+			return r;
+		whole = batch_of(rp, number, FMT_SEGMENT_HEADER, &b) && !b.durable_through;
+		if ((whole ? b.epoch : rp->segment[k].header.epoch) > newest)
+			continue;
+		if (whole || rp->segment[k].ckpt)
+			put_guess(rp, number, whole ? FMT_SEGMENT_HEADER + fmt_batch_size(b.length) : FMT_BLOCK, whole, &damaged);
 	}
-	fs->root->dir->parent = fs->root;
+	rp->s0 = 0;
+	rp->guessed = true;
 	return 0;
+}
+
+/* Is what the record names there at all? Not that of an older checkpoint, which is left when the newest is lost. */
+static bool checkpoint_there(struct replay *rp)
+{
+	struct segment *s0 = find_segment(rp, rp->s0);
+	uint32_t there = 0;
+
+	for (uint32_t k = 0; k < rp->ckpt_count; k++)
+		there += find_segment(rp, rp->ckpt[k].number) != NULL;
+	return rp->ckpt_count ? there : s0 && s0->head;
 }
 
 int replay(struct fs *fs)
@@ -677,14 +609,14 @@ int replay(struct fs *fs)
 		fs->next[k] = 1;
 	rp.buf = vol_buffer_alloc(fs->vol, FMT_BLOCK);
 	r = rp.buf ? read_headers(&rp) : -ENOMEM;
+	if (!r)
+		r = rebuild_headers(&rp);
 	if (!r) {
 		link_segments(&rp);
 		r = find_checkpoint(&rp);
 	}
-	if (!r && !rp.found) {
-		fs_damage(fs, "no-checkpoint", "no committed checkpoint is in the log (%zu segments)", rp.count);
-		r = fs_set_error(-EUCLEAN, "the metadata log is lost: no committed checkpoint in %zu segments", rp.count);
-	}
+	if (!r && (!rp.found || (fs->options.check && !checkpoint_there(&rp))))
+		r = guess_checkpoint(&rp);
 	if (!r)
 		r = replay_checkpoint(&rp);
 	if (!r)
@@ -693,9 +625,12 @@ int replay(struct fs *fs)
 		r = settle(fs);
 	if (rp.count && fs->next[FMT_MARK_LOG] <= rp.segment[rp.count - 1].number)
 		fs->next[FMT_MARK_LOG] = rp.segment[rp.count - 1].number + 1;
-	if (!r && fs->next[FMT_MARK_LOG] > FMT_NUMBER_MAX - SPARE_NUMBERS)
+	if (!r && fs->next[FMT_MARK_LOG] > FMT_NUMBER_MAX - SPARE_NUMBERS) {
 		fs_damage(fs, "marks-spent", "the numbers of log segments are used up (mark %" PRIu64 "): nothing can be written",
 			  fs->next[FMT_MARK_LOG]);
+		if (fs->options.check && rp.count)
+			fs->next[FMT_MARK_LOG] = rp.segment[rp.count - 1].number + 1;
+	}
 	memcpy(fs->limit, fs->next, sizeof(fs->limit));
 	memcpy(fs->durable_limit, fs->next, sizeof(fs->limit));
 	fs->info.replayed = rp.records;

@@ -121,6 +121,8 @@ struct volume {
 	pthread_rwlock_t ids_lock;
 	struct vol_group **group;	/* by key */
 	size_t groups, group_room;
+	struct vol_twin *twin;		/* addresses on two bricks: those that are not in the groups */
+	size_t twins, twin_room;
 
 	pthread_mutex_t buffers_mutex;
 	struct vol_buffer *buffers;

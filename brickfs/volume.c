@@ -138,6 +138,7 @@ void vol_abandon(struct volume *vol)
 	for (unsigned i = 0; i < vol->bricks; i++)
 		brick_free(vol->brick[i]);
 	vol_ids_clear(vol);
+	free(vol->twin);
 	pthread_mutex_destroy(&vol->text_mutex);
 	pthread_rwlock_destroy(&vol->ids_lock);
 	vol_buffers_free(vol);
@@ -484,6 +485,38 @@ static int list_once(struct vol_brick *b, struct backend_extent **extents, size_
 	return 0;
 }
 
+static int note_twin(struct volume *vol, uint64_t addr, unsigned brick)
+{
+	if (vol->twins == vol->twin_room) {
+		size_t room = vol->twin_room ? 2 * vol->twin_room : 16;
+		struct vol_twin *more = realloc(vol->twin, room * sizeof(*more));
+
+		if (!more)
+			return -ENOMEM;
+		vol->twin = more;
+		vol->twin_room = room;
+	}
+	vol->twin[vol->twins++] = (struct vol_twin){ addr, brick };
+	return 0;
+}
+
+size_t vol_twins(const struct volume *vol, const struct vol_twin **twins)
+{
+	*twins = vol->twin;
+	return vol->twins;
+}
+
+int vol_prefer(struct volume *vol, uint64_t addr, unsigned brick)
+{
+	int before = vol_where(vol, addr);
+
+	for (size_t k = 0; before >= 0 && k < vol->twins; k++)
+		if (vol->twin[k].addr == addr && vol->twin[k].brick == brick)
+			vol->twin[k].brick = (unsigned)before;
+	vol_ids_remove(vol, addr);
+	return vol_ids_insert(vol, addr, brick);
+}
+
 static int list_brick(struct vol_brick *b, uint64_t *duplicates)
 {
 	struct backend_extent *extents;
@@ -509,7 +542,7 @@ static int list_brick(struct vol_brick *b, uint64_t *duplicates)
 			r = vol_ids_insert(b->vol, addr, b->index);
 			if (r != -EEXIST)
 				continue;
-			r = 0;
+			r = note_twin(b->vol, addr, b->index);
 			if (!(*duplicates)++)
 				vol_say(b->vol, "block 0x%llx is on two bricks, %s and %s", (unsigned long long)addr,
 					b->vol->brick[vol_where(b->vol, addr)]->endpoint, b->endpoint);
@@ -525,6 +558,7 @@ int vol_list(struct volume *vol, uint64_t *duplicates)
 	int r = 0;
 
 	vol_ids_clear(vol);
+	vol->twins = 0;
 	for (unsigned i = 0; i < vol->bricks && !r; i++)
 		r = list_brick(vol->brick[i], &twice);
 	if (duplicates)

@@ -88,6 +88,11 @@ void vol_set_fence(struct volume *vol, vol_fence fence, void *arg);
  * map then has the one of the lower brick index.
  */
 int vol_list(struct volume *vol, uint64_t *duplicates);
+/* fsck: the others of such addresses, as the last vol_list() met them. */
+struct vol_twin { uint64_t addr; unsigned brick; };
+size_t vol_twins(const struct volume *vol, const struct vol_twin **twins);
+/* fsck: from now on that block is the one on that brick (I/O, release); the other one stays where it is. */
+int vol_prefer(struct volume *vol, uint64_t addr, unsigned brick);
 
 uint64_t vol_capacity(const struct volume *vol);	/* blocks, all bricks */
 uint64_t vol_free_blocks(const struct volume *vol);	/* blocks not allocated, by our own count */

@@ -3,6 +3,7 @@ include tests/rdma/local.mk
 include tests/unit/local.mk
 include tests/fuzz/local.mk
 include tests/crash/local.mk
+include tests/damage/local.mk
 include tests/bench/local.mk
 include tests/functional/local.mk
 include tests/rdma/target.mk

@@ -42,6 +42,8 @@ FUNCTIONAL_RUNS = \
 	tests/functional/refuse-tcp-3.run \
 	tests/functional/refuse-unix-3.run \
 	tests/functional/fence-tcp.run \
+	tests/functional/fsck-tcp-3.run \
+	tests/functional/fsck-unix-1.run \
 	tests/functional/refused-tcp.run \
 	tests/functional/load-tcp.run
 
@@ -61,7 +63,7 @@ EXTRA_DIST += \
 	tests/functional/git.sh tests/functional/build.sh tests/functional/sqlite.sh tests/functional/fio.sh \
 	tests/functional/stress.sh tests/functional/killmount.sh tests/functional/killbrick.sh \
 	tests/functional/fault.sh tests/functional/full.sh tests/functional/hundred.sh tests/functional/second.sh \
-	tests/functional/refuse.sh tests/functional/fence.sh tests/functional/refused.sh \
+	tests/functional/refuse.sh tests/functional/fence.sh tests/functional/fsck.sh tests/functional/refused.sh \
 	tests/functional/load.sh tests/functional/nvdimm.sh tests/functional/verbs.sh tests/functional/cached.sh
 
 # libbrick against a real brickd, the example of brick(3), and what the library exports.

@@ -34,7 +34,7 @@ TESTS += tests/unit/test_format
 
 # The core by hand (no threads) over simulated bricks.
 check_LTLIBRARIES += tests/unit/libsimfs.la
-tests_unit_libsimfs_la_SOURCES = tests/unit/sim_fs.c tests/unit/sim_fs.h
+tests_unit_libsimfs_la_SOURCES = tests/unit/sim_fs.c tests/unit/sim_fs.h tests/unit/intact.c tests/unit/intact.h
 tests_unit_libsimfs_la_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs $(CHECK_CFLAGS)
 
 check_PROGRAMS += tests/unit/test_replay
@@ -71,3 +71,12 @@ tests_unit_test_space_SOURCES = tests/unit/test_space.c
 tests_unit_test_space_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs $(CHECK_CFLAGS)
 tests_unit_test_space_LDADD = tests/unit/libsimfs.la tests/crash/libsim.la brickfs/libcore.la $(CHECK_LIBS)
 TESTS += tests/unit/test_space
+
+check_PROGRAMS += tests/unit/test_fsck
+tests_unit_test_fsck_SOURCES = tests/unit/test_fsck.c
+tests_unit_test_fsck_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs $(CHECK_CFLAGS)
+tests_unit_test_fsck_LDADD = tests/unit/libsimfs.la tests/crash/libsim.la tests/damage/libdamage.la brickfs/libcore.la $(CHECK_LIBS)
+TESTS += tests/unit/test_fsck
+
+dist_check_SCRIPTS += tests/unit/problems.sh
+TESTS += tests/unit/problems.sh

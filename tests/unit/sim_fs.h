@@ -16,9 +16,10 @@
 
 enum { SIM_RW = 0, SIM_CHECK = 1, SIM_RO = 2 };
 
+#define SIM_PROBLEMS 256
 struct sim_problems {
 	unsigned count;
-	char text[64][256];		/* "code: text" of the first ones */
+	char text[SIM_PROBLEMS][400];	/* "code: text" of the first ones */
 };
 extern struct sim_problems sim_problems;	/* of the last sim_mount() and what followed */
 
@@ -38,6 +39,18 @@ bool sim_told(const char *code);
 const char *sim_all_told(void);
 /* Mounts with check, runs fs_check(), and the problems must be none; the dump, malloc'ed. */
 char *sim_clean_dump(struct sim *sim);
+
+/*
+ * fsck -y: told, repaired, and then a second check must find nothing and show what the first one showed in memory.  The dump
+ * afterwards, malloc'ed; NULL: refused, with fs_error_text(). sim_told() is of the first check.
+ */
+char *sim_fsck(struct sim *sim, const char *what);
+/* The first half only: 0 with *fs to be repaired or unmounted, all answered with yes. */
+int sim_mount_repair(struct sim *sim, struct fs **fs);
+/* With it, problems of codes that are not safe are answered with no. */
+extern bool sim_safe_only;
+extern const uint8_t (*sim_lost)[16];	/* bricks given up by the next sim_mount_repair() */
+extern size_t sim_lost_count;
 
 /* Small operations under the root or another directory; each must succeed. They answer the inode number. */
 uint64_t sim_file(struct fs *fs, uint64_t dir, const char *name, uint64_t size, unsigned seed);

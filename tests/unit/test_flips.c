@@ -2,7 +2,7 @@
 /*
  * Random damage in the metadata: a flipped bit, 8 random bytes or a lost page anywhere in superblocks and log is
  * told or refused, or changes nothing; only what stood last in the log of a crashed mount may go without
- * a word.  Then records with random bytes changed and signed again: never a crash, and what
+ * a word.  What is told, fsck -y repairs: then it is clean, and whatever was not named is as it was.  Then records with random bytes changed and signed again: never a crash, and what
  * is taken for sound can be used, emptied and mounted again.
  *
  * BRICKFS_TEST_FLIPS and BRICKFS_TEST_SEED in the environment make other and longer runs.
@@ -13,17 +13,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sim_fs.h"
+#include "intact.h"
 
 #define BATCHES 1024
 
 #define IMAGES 3
 static struct sim *image[IMAGES];	/* one of everything: after a crash, after an unmount, after mounts that changed nothing and crashed */
 static struct sim_steps steps[IMAGES];
+static struct intact intact[IMAGES];
 static struct sim_batch batch[IMAGES][BATCHES];
 static size_t batches[IMAGES];
 
 struct target { unsigned brick; uint64_t addr; uint32_t length; };
+static unsigned long repaired, left_out;
 static struct target target[IMAGES][64];
 static unsigned targets[IMAGES];
 
@@ -89,6 +91,9 @@ static void make_images(void)
 		for (unsigned m = 0; k == 2 && m < 2; m++)
 			fs_abandon(sim_mounted(image[k], SIM_RW));
 		batches[k] = sim_log(image[k], batch[k], BATCHES);
+		fs = sim_mounted(image[k], SIM_CHECK);
+		intact_note(&intact[k], fs);
+		fs_unmount(fs);
 		find_targets(k);
 	}
 }
@@ -98,6 +103,7 @@ static void drop_images(void)
 	for (unsigned k = 0; k < IMAGES; k++) {
 		sim_delete(image[k]);
 		sim_steps_free(&steps[k]);
+		intact_free(&intact[k]);
 	}
 }
 
@@ -133,14 +139,15 @@ static void use(struct sim *sim, bool empty, const char *what)
 	fs_unmount(fs);
 }
 
-/* Damages one place; *addr: where. */
-static void damage(struct sim *sim, const struct target *t, unsigned *seed, uint64_t *addr, char what[128])
+/* Damages one place; *addr: where; *size: bytes. */
+static void damage(struct sim *sim, const struct target *t, unsigned *seed, uint64_t *addr, uint32_t *size, char what[128])
 {
 	static const uint8_t zero[FMT_PAGE];
 	uint32_t at = (uint32_t)(random64(seed) % t->length);
 	uint64_t value = random64(seed);
 	uint8_t byte;
 
+	*size = 1;
 	switch (rand_r(seed) % 8) {
 	default:
 		ck_assert_int_eq(sim_peek(sim, t->brick, t->addr + at, &byte, 1), 0);
@@ -152,11 +159,13 @@ static void damage(struct sim *sim, const struct target *t, unsigned *seed, uint
 		at &= ~7u;
 		sim_poke(sim, t->brick, t->addr + at, &value, 8);
 		snprintf(what, 128, "8 bytes at %u", at);
+		*size = 8;
 		break;
 	case 2:
 		at &= ~(FMT_PAGE - 1);
 		sim_poke(sim, t->brick, t->addr + at, zero, FMT_PAGE);
 		snprintf(what, 128, "page at %u", at);
+		*size = FMT_PAGE;
 		break;
 	}
 	*addr = t->addr + at;
@@ -178,6 +187,22 @@ static unsigned may_go(uint64_t addr, const char *what)
 	return addr >= from && addr < segment + FMT_BLOCK ? 1 : 0;
 }
 
+/* fsck -y: clean afterwards, usable, and nothing is lost that was not named. */
+static void repair(struct sim *sim, unsigned k, const struct target *t, uint64_t addr, uint32_t size, bool too, const char *what)
+{
+	char *after;
+
+	intact_begin(&intact[k]);
+	intact_touch_log(&intact[k], image[k], t->brick, t->addr, (uint32_t)(addr - t->addr), size);
+	after = sim_fsck(sim, what);
+	ck_assert_msg(after != NULL, "%s: not repaired: %s", what, fs_error_text());
+	left_out += intact_check(&intact[k], after, what);
+	repaired++;
+	free(after);
+	if (too)
+		use(sim, true, what);
+}
+
 static void one_flip(unsigned first)
 {
 	unsigned seed = first, k = rand_r(&seed) % IMAGES;
@@ -186,14 +211,16 @@ static void one_flip(unsigned first)
 	struct fs_check_result result;
 	char where[128], what[256];
 	uint64_t addr;
+	uint32_t size;
 	struct fs *fs;
 
-	damage(sim, t, &seed, &addr, where);
+	damage(sim, t, &seed, &addr, &size, where);
 	snprintf(what, sizeof(what), "place %u: image %u, block %016llx of brick %u, %s", first, k, (unsigned long long)t->addr,
 		 t->brick, where);
 	if (sim_mount(sim, SIM_CHECK, &fs)) {
 		ck_assert_msg(fs_error_text()[0], "%s: refused without a word", what);
 		ck_assert_msg(sim_mount(sim, SIM_RW, &fs) < 0, "%s: the check is refused, the mount is not", what);
+		repair(sim, k, t, addr, size, false, what);
 	} else {
 		char *dump;
 		int step;
@@ -212,15 +239,21 @@ static void one_flip(unsigned first)
 				      steps[k].count - 1, sim_all_told());
 			if (rand_r(&seed) % 4 == 0)
 				use(sim, false, what);
-		} else if (rand_r(&seed) % 4 == 0) {
-			uint64_t before = sim_visible(sim);
-			struct fs_info info;
+			if (result.problems)
+				repair(sim, k, t, addr, size, false, what);
+		} else {
+			if (rand_r(&seed) % 4 == 0) {
+				uint64_t before = sim_visible(sim);
+				struct fs_info info;
 
-			fs = sim_mounted(sim, SIM_RW);
-			fs_get_info(fs, &info);
-			ck_assert_msg(info.readonly, "%s: damaged, and mounted for writing", what);
-			fs_unmount(fs);
-			ck_assert_msg(sim_visible(sim) == before, "%s: damaged, and written to", what);
+				if (!sim_mount(sim, SIM_RW, &fs)) {
+					fs_get_info(fs, &info);
+					ck_assert_msg(info.readonly, "%s: damaged, and mounted for writing", what);
+					fs_unmount(fs);
+				}
+				ck_assert_msg(sim_visible(sim) == before, "%s: damaged, and written to", what);
+			}
+			repair(sim, k, t, addr, size, rand_r(&seed) % 8 == 0, what);
 		}
 	}
 	sim_delete(sim);
@@ -232,7 +265,7 @@ START_TEST(test_flips)
 
 	for (unsigned long n = 0; n < count; n++)
 		one_flip((unsigned)(seed * 1000003 + n));
-	printf("%lu places damaged\n", count);
+	printf("%lu places damaged, %lu repaired, %lu lines of dumps left out\n", count, repaired, left_out);
 }
 END_TEST
 
@@ -344,9 +377,14 @@ START_TEST(test_signed)
 			sim_look(fs, FS_ROOT_INO);
 			fs_unmount(fs);
 			if (result.problems == result.repairable) {
-				use(sim, true, what);
 				sound++;
+			} else {
+				char *after = sim_fsck(sim, what);
+
+				ck_assert_msg(after != NULL, "%s: not repaired: %s", what, fs_error_text());
+				free(after);
 			}
+			use(sim, true, what);
 		}
 		sim_delete(sim);
 	}
