@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <getopt.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +25,7 @@ static struct {
 	unsigned shard, shards;
 	unsigned bricks;		/* 0: 1 and 3 in turn */
 	uint64_t blocks;		/* of each brick, 0: as the mode likes */
+	unsigned maps;			/* that each brick grants; 0: plenty, or as the mode likes */
 	unsigned start;
 	double seconds;			/* 0: as many as count says */
 	const char *run, *live;
@@ -55,6 +57,7 @@ struct scenario {
 	struct workload steps;
 	bool crash;			/* explore its crashes, else compare as it goes */
 	unsigned bricks, start;		/* start: WORKLOAD_STARTS: nothing */
+	unsigned maps;			/* 0: plenty */
 	uint64_t blocks, seed;
 	bool fine;			/* compare after every step */
 	double until;
@@ -62,10 +65,12 @@ struct scenario {
 
 static char *command(const struct scenario *s)
 {
-	char *text = workload_text(&s->steps), *out;
+	char *text = workload_text(&s->steps), *out, maps[32] = "";
 
-	if (asprintf(&out, "crash --bricks %u --blocks %llu --start %u --seed %llu%s %s '%s'", s->bricks,
-		     (unsigned long long)s->blocks, s->start, (unsigned long long)s->seed,
+	if (s->maps)
+		snprintf(maps, sizeof(maps), " --maps %u", s->maps);
+	if (asprintf(&out, "crash --bricks %u --blocks %llu%s --start %u --seed %llu%s %s '%s'", s->bricks,
+		     (unsigned long long)s->blocks, maps, s->start, (unsigned long long)s->seed,
 		     s->crash && opt.thorough ? " --thorough" : "", s->crash ? "--run" : "--live", text) < 0)
 		need(NULL);
 	free(text);
@@ -103,15 +108,19 @@ static char *run_live(const struct scenario *s, struct world *w)
 
 static void shape(struct explore *x, const struct scenario *s)
 {
-	*x = (struct explore){.subsets = 4, .randoms = 3, .lone = 4, .recovery = 24, .recovery_points = 6, .use_every = 4,
-			      .power = true, .client = true, .seed = s->seed, .only_event = opt.event,
+	*x = (struct explore){.subsets = 4, .randoms = 3, .lone = 4, .recovery = 24, .recovery_points = 5, .again = 16,
+			      .again_points = 2, .recovery_subsets = 1, .use_every = 4,
+			      .power = true, .client = true, .apart = true, .seed = s->seed, .only_event = opt.event,
 			      .stop = out_of_time, .stop_arg = (void *)&s->until};
 	if (opt.thorough) {
 		x->subsets = 12;
 		x->randoms = 16;
 		x->lone = 64;
-		x->recovery = 4;
-		x->recovery_points = 32;
+		x->recovery = 8;
+		x->recovery_points = 12;
+		x->recovery_subsets = 2;
+		x->again = 24;
+		x->again_points = 6;
 		x->use_every = 1;
 	}
 	if (opt.event != UINT64_MAX)
@@ -142,6 +151,9 @@ static char *run_crashing(const struct scenario *s, struct world *w)
 	why = explore(&x, w);
 	totals.points += x.points;
 	totals.images += x.images;
+	totals.examined += x.examined;
+	totals.recoveries += x.recoveries;
+	totals.deep += x.deep;
 	totals.duplicates += x.duplicates;
 	totals.mounts += x.mounts;
 	explore_free(&x);
@@ -160,6 +172,7 @@ static char *run_scenario(const struct scenario *s)
 	fresh = world_fresh(s->bricks, s->blocks, &why);
 	if (!fresh)
 		return why;
+	sim_set_grants(fresh, s->maps, 0, 0);
 	if (!world_open(&w, fresh, &why)) {
 		if (s->start < WORKLOAD_STARTS)
 			why = world_run_text(&w, workload_start(s->start));
@@ -281,6 +294,12 @@ static uint64_t mix(uint64_t a, uint64_t b)
 	return random_next(&state);
 }
 
+/* Of every third one few blocks are mapped at a time, so that they are evicted while dirty. */
+static unsigned few_maps(uint64_t seed)
+{
+	return opt.maps ? opt.maps : random_below(&seed, 3) ? 0 : 1 + random_below(&seed, 4);
+}
+
 static int live(double until)
 {
 	uint64_t i, seed;
@@ -294,6 +313,7 @@ static int live(double until)
 			continue;
 		s.seed = seed = mix(opt.seed, i);
 		s.blocks = opt.blocks ? opt.blocks : heavy ? 36 / s.bricks + random_below(&seed, 10) : 200;
+		s.maps = few_maps(s.seed);
 		workload_random(&s.steps, s.seed, 20 + random_below(&seed, i % 8 == 7 ? 1000 : 200), heavy);
 		failures += judge(&s);
 	}
@@ -358,7 +378,8 @@ static int short_ones(double until)
 
 	for (i = 0; i < opt.count && i < all && !failures && !out_of_time(&until); i++) {
 		struct scenario s = {.crash = true, .bricks = opt.bricks ? opt.bricks : mix(i, 5) % 4 ? 1 : 3,
-				     .blocks = opt.blocks ? opt.blocks : 32, .seed = opt.seed, .until = until};
+				     .blocks = opt.blocks ? opt.blocks : 32, .maps = few_maps(mix(i, 6)), .seed = opt.seed,
+				     .until = until};
 
 		if (!mine(i))
 			continue;
@@ -407,6 +428,7 @@ static int random_ones(double until)
 		s.seed = seed = mix(opt.seed, ~i);
 		s.start = random_below(&seed, WORKLOAD_STARTS + 1);
 		s.blocks = opt.blocks ? opt.blocks : heavy ? 32 / s.bricks + random_below(&seed, 6) : 100;
+		s.maps = few_maps(s.seed);
 		workload_random(&s.steps, s.seed, 4 + random_below(&seed, 30), heavy);
 		failures += judge(&s);
 	}
@@ -493,7 +515,7 @@ static int teeth(double until)
 static void usage(FILE *out)
 {
 	fputs("usage: crash [--mode live|classic|short|random|teeth[,...]] [--minutes N | --seconds N] [--count N] [--seed N]\n"
-	      "             [--shard I/N] [--bricks N] [--blocks N] [--thorough] [--verbose] [--no-shrink]\n"
+	      "             [--shard I/N] [--bricks N] [--blocks N] [--maps N] [--thorough] [--verbose] [--no-shrink]\n"
 	      "       crash --live 'STEPS' | --run 'STEPS' [--event N] [--start N] [--drop-persist N] [--forget-settle] ...\n"
 	      "Without --minutes, --seconds or --count: 60 seconds. tests/crash/README.md tells more.\n", out);
 }
@@ -516,12 +538,12 @@ static bool parse_modes(char *text)
 
 static bool parse_options(int argc, char **argv)
 {
-	enum { O_MODE = 256, O_MINUTES, O_SECONDS, O_COUNT, O_SEED, O_SHARD, O_BRICKS, O_BLOCKS, O_START, O_THOROUGH, O_VERBOSE,
+	enum { O_MODE = 256, O_MINUTES, O_SECONDS, O_COUNT, O_SEED, O_SHARD, O_BRICKS, O_BLOCKS, O_MAPS, O_START, O_THOROUGH, O_VERBOSE,
 	       O_NO_SHRINK, O_FORGET, O_LIVE, O_RUN, O_EVENT, O_DROP, O_HELP };
 	static const struct option longs[] = {
 		{"mode", 1, NULL, O_MODE}, {"minutes", 1, NULL, O_MINUTES}, {"seconds", 1, NULL, O_SECONDS},
 		{"count", 1, NULL, O_COUNT}, {"seed", 1, NULL, O_SEED}, {"shard", 1, NULL, O_SHARD},
-		{"bricks", 1, NULL, O_BRICKS}, {"blocks", 1, NULL, O_BLOCKS}, {"start", 1, NULL, O_START},
+		{"bricks", 1, NULL, O_BRICKS}, {"blocks", 1, NULL, O_BLOCKS}, {"maps", 1, NULL, O_MAPS}, {"start", 1, NULL, O_START},
 		{"thorough", 0, NULL, O_THOROUGH}, {"verbose", 0, NULL, O_VERBOSE}, {"no-shrink", 0, NULL, O_NO_SHRINK},
 		{"forget-settle", 0, NULL, O_FORGET}, {"live", 1, NULL, O_LIVE}, {"run", 1, NULL, O_RUN}, {"replay", 1, NULL, O_RUN}, {"event", 1, NULL, O_EVENT},
 		{"drop-persist", 1, NULL, O_DROP}, {"help", 0, NULL, O_HELP}, {NULL, 0, NULL, 0},
@@ -557,6 +579,9 @@ static bool parse_options(int argc, char **argv)
 			break;
 		case O_BLOCKS:
 			opt.blocks = strtoull(optarg, NULL, 0);
+			break;
+		case O_MAPS:
+			opt.maps = atoi(optarg);
 			break;
 		case O_START:
 			opt.start = atoi(optarg);
@@ -603,7 +628,7 @@ static bool parse_options(int argc, char **argv)
 static int replay(void)
 {
 	struct scenario s = {.crash = opt.run != NULL, .bricks = opt.bricks ? opt.bricks : 1, .start = opt.start,
-			     .blocks = opt.blocks ? opt.blocks : 64, .seed = opt.seed, .fine = true, .until = 1e9};
+			     .blocks = opt.blocks ? opt.blocks : 64, .maps = opt.maps, .seed = opt.seed, .fine = true, .until = 1e9};
 	char *bad;
 
 	if (workload_parse(&s.steps, opt.run ? opt.run : opt.live, &bad)) {
@@ -625,6 +650,9 @@ int main(int argc, char **argv)
 		usage(stderr);
 		return 2;
 	}
+	/* Whole blocks come and go with every mount: not from fresh pages each time. */
+	mallopt(M_MMAP_THRESHOLD, 32 << 20);
+	mallopt(M_TRIM_THRESHOLD, 512 << 20);
 	clock_gettime(CLOCK_MONOTONIC, &began);
 	world_catch();
 	if (opt.run || opt.live)
@@ -640,9 +668,12 @@ int main(int argc, char **argv)
 		printf("%s: seed %llu, shard %u/%u: %llu workloads", names[i], (unsigned long long)opt.seed, opt.shard, opt.shards,
 		       (unsigned long long)workloads);
 		if (totals.points)
-			printf(", %llu crash points, %llu distinct images (and %llu seen before), %llu mounts",
+			printf(", %llu crash points, %llu distinct images (%llu examined, %llu seen before), %llu mounts, "
+			       "%llu recoveries crashed (%llu of them in a recovery)",
 			       (unsigned long long)totals.points, (unsigned long long)totals.images,
-			       (unsigned long long)totals.duplicates, (unsigned long long)totals.mounts);
+			       (unsigned long long)totals.examined, (unsigned long long)totals.duplicates,
+			       (unsigned long long)totals.mounts, (unsigned long long)totals.recoveries,
+			       (unsigned long long)totals.deep);
 		printf("\n");
 		fflush(stdout);
 	}

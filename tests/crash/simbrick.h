@@ -105,6 +105,8 @@ enum sim_crash {
 };
 /* A new sim without sessions, of the same bricks; NULL when event is beyond the recording. */
 struct sim *sim_image(struct sim *sim, uint64_t event, enum sim_crash crash, const uint8_t *selection);
+/* One brick alone loses its power, and the client dies: what the other bricks have is as after a client's crash. */
+struct sim *sim_image_of_cut(struct sim *sim, uint64_t event, unsigned brick, const uint8_t *selection);
 /* Of all there is: same hash, same image (allocated IDs, durable and visible content, pieces). Incremental. */
 uint64_t sim_hash(struct sim *sim);
 
