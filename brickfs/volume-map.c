@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "mutate.h"
 #include "volume-internal.h"
 
 #define EVICT_MAX 32u
@@ -224,7 +225,7 @@ static int evict(struct vol_brick *b, size_t want, const struct vol_part *parts,
 		}
 	}
 	pthread_mutex_unlock(&b->mutex);
-	while (dirty && !r) {
+	while (dirty && !r && !MUTATED(CLEAN_LIE)) {
 		again = false;
 		r = vol_persist_lanes(b->vol, &b, 1, &again);
 		dirty = again;
