@@ -331,7 +331,7 @@ static char *selections(struct point *p)
 				why = one_image(p, how);
 		}
 	}
-	for (i = 0; i < (p->depth ? 1 : p->x->randoms) && !why; i++) {
+	for (i = 0; i < (p->depth ? p->x->recovery_randoms : p->x->randoms) && !why; i++) {
 		select_random(p);
 		snprintf(how, sizeof(how), "random selection %zu", i);
 		why = one_image(p, how);

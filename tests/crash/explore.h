@@ -23,7 +23,7 @@ struct explore {
 	unsigned recovery_points;	/* about so many events of it */
 	unsigned again;			/* every so many images of crashed recoveries the next one is crashed, too; 0: never */
 	unsigned again_points;
-	unsigned recovery_subsets;	/* as subsets, inside recoveries */
+	unsigned recovery_subsets, recovery_randoms;	/* as subsets and randoms, inside recoveries */
 	unsigned use_every;		/* every so many images are used up */
 	bool power, client, apart;	/* which crashes; apart: of one brick */
 	uint64_t seed;

@@ -76,7 +76,7 @@ static char *run_live(const struct scenario *s, struct world *w)
 static void shape(struct explore *x, const struct scenario *s)
 {
 	*x = (struct explore){.subsets = 4, .randoms = 3, .lone = 4, .recovery = 24, .recovery_points = 5, .again = 16,
-			      .again_points = 2, .recovery_subsets = 1, .use_every = 4,
+			      .again_points = 2, .recovery_subsets = 1, .recovery_randoms = 1, .use_every = 4,
 			      .power = true, .client = true, .apart = true, .seed = s->seed, .only_event = s->only_event,
 			      .stop = late, .stop_arg = (void *)&s->until};
 	if (s->thorough) {
@@ -93,6 +93,7 @@ static void shape(struct explore *x, const struct scenario *s)
 	if (s->recoveries) {
 		x->recovery = 12;
 		x->recovery_points = 64;
+		x->recovery_randoms = 8;
 		x->again = 0;
 	}
 	if (s->only_event != UINT64_MAX)

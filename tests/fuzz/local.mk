@@ -39,3 +39,16 @@ tests_fuzz_fuzz_mount_libfuzzer_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickf
 tests_fuzz_fuzz_mount_libfuzzer_CFLAGS = $(AM_CFLAGS) $(FUZZ_FLAGS)
 tests_fuzz_fuzz_mount_libfuzzer_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_FLAGS)
 tests_fuzz_fuzz_mount_libfuzzer_LDADD = common/libbrick.la $(XXHASH_LIBS)
+
+check_PROGRAMS += tests/fuzz/fuzz_lane
+TESTS += tests/fuzz/fuzz_lane
+tests_fuzz_fuzz_lane_SOURCES = tests/fuzz/fuzz_lane.c $(fuzz_driver)
+tests_fuzz_fuzz_lane_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/target
+tests_fuzz_fuzz_lane_LDADD = target/libserver.la
+EXTRA_PROGRAMS += tests/fuzz/fuzz_lane_libfuzzer
+tests_fuzz_fuzz_lane_libfuzzer_SOURCES = tests/fuzz/fuzz_lane.c tests/fuzz/fuzz.h \
+	$(target_libserver_la_SOURCES) $(target_libstore_la_SOURCES) $(common_libcommon_la_SOURCES)
+tests_fuzz_fuzz_lane_libfuzzer_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/target $(PMEM2_CFLAGS) $(XXHASH_CFLAGS)
+tests_fuzz_fuzz_lane_libfuzzer_CFLAGS = $(AM_CFLAGS) $(FUZZ_FLAGS)
+tests_fuzz_fuzz_lane_libfuzzer_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_FLAGS)
+tests_fuzz_fuzz_lane_libfuzzer_LDADD = $(PMEM2_LIBS) $(XXHASH_LIBS) $(PTHREAD_LIBS)
