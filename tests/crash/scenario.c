@@ -95,6 +95,8 @@ static void shape(struct explore *x, const struct scenario *s)
 		x->recovery_points = 64;
 		x->recovery_randoms = 8;
 		x->again = 0;
+		x->use_every = 0;
+		x->power = false;
 	}
 	if (s->only_event != UINT64_MAX)
 		x->use_every = 1;

@@ -16,7 +16,7 @@ struct scenario {
 	uint64_t blocks, seed;		/* blocks: of each brick */
 	bool fine;			/* compare after every step */
 	bool thorough;
-	bool recoveries;		/* of the quick explorations one that crashes many recoveries */
+	bool recoveries;		/* what a quick exploration leaves out: recoveries of what stayed visible, at every event */
 	double until;			/* in seconds of scenario_clock() */
 	uint64_t only_event;		/* UINT64_MAX: all */
 	bool quiet;			/* judge: do not make a failure smaller */

@@ -52,3 +52,15 @@ tests_fuzz_fuzz_lane_libfuzzer_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/target 
 tests_fuzz_fuzz_lane_libfuzzer_CFLAGS = $(AM_CFLAGS) $(FUZZ_FLAGS)
 tests_fuzz_fuzz_lane_libfuzzer_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_FLAGS)
 tests_fuzz_fuzz_lane_libfuzzer_LDADD = $(PMEM2_LIBS) $(XXHASH_LIBS) $(PTHREAD_LIBS)
+
+# common/libbrick.la exports only its interface; what the brick's side of the protocol needs is in libcommon.
+check_PROGRAMS += tests/fuzz/fuzz_peer
+TESTS += tests/fuzz/fuzz_peer
+tests_fuzz_fuzz_peer_SOURCES = tests/fuzz/fuzz_peer.c $(fuzz_driver)
+tests_fuzz_fuzz_peer_LDADD = common/libbrick.la common/libcommon.la $(PTHREAD_LIBS)
+EXTRA_PROGRAMS += tests/fuzz/fuzz_peer_libfuzzer
+tests_fuzz_fuzz_peer_libfuzzer_SOURCES = tests/fuzz/fuzz_peer.c tests/fuzz/fuzz.h \
+	$(common_libbrick_la_SOURCES) $(common_libcommon_la_SOURCES)
+tests_fuzz_fuzz_peer_libfuzzer_CFLAGS = $(AM_CFLAGS) $(FUZZ_FLAGS)
+tests_fuzz_fuzz_peer_libfuzzer_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_FLAGS)
+tests_fuzz_fuzz_peer_libfuzzer_LDADD = $(PTHREAD_LIBS)
