@@ -34,8 +34,7 @@ enum mutation {
 	MUTATE_CLEAN_LIE,		/* a dirty block is unmapped as CLEAN */
 	MUTATE_SUPER_UNCHECKED,		/* checksums are ignored: of the superblock, */
 	MUTATE_SEGMENT_UNCHECKED,	/* ... of a segment's header, */
-	MUTATE_BATCH_UNCHECKED,		/* ... of a batch, */
-	MUTATE_CHECKPOINT_UNCHECKED,	/* ... of a checkpoint segment */
+	MUTATE_BATCH_UNCHECKED,		/* ... of a batch (that of a checkpoint segment is a second one over the same bytes) */
 	MUTATIONS
 };
 

@@ -8,7 +8,6 @@
  * still be read; what ends it (I/O, memory, no checkpoint) is returned.
  */
 #include "fs.h"
-#include "mutate.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -374,7 +373,7 @@ static int replay_checkpoint(struct replay *rp)
 		r = load(rp, c->number, c->end);
 		if (r)
 			return r;
-		if ((fmt_checksum(rp->buf, c->end) != c->checksum && !MUTATED(CHECKPOINT_UNCHECKED)) || fmt_get_segment(rp->buf, &header) ||
+		if (fmt_checksum(rp->buf, c->end) != c->checksum || fmt_get_segment(rp->buf, &header) ||
 		    fmt_get_batch(rp->buf + FMT_SEGMENT_HEADER, c->end - FMT_SEGMENT_HEADER, &b) || b.number != number++) {
 			fs_damage(fs, "checkpoint-bad", "checkpoint segment %" PRIu64 " is damaged", c->number);
 			continue;

@@ -389,9 +389,7 @@ char *explore(struct explore *x, struct world *w)
 	unsigned bricks = sim_bricks(w->sim), kind;
 	char *why = NULL;
 
-	for (e = 0; e <= events && !why; e++) {
-		if (x->only_event != UINT64_MAX && e != x->only_event)
-			continue;
+	for (e = x->first_event; e <= events && e <= x->last_event && !why; e++) {
 		/* all, the client, each brick by itself */
 		for (kind = 0; kind < 2 + (bricks > 1 ? bricks : 0) && !why; kind++) {
 			struct point p = {.x = x, .oracle = w->run.oracle, .sim = w->sim, .event = e,

@@ -27,7 +27,7 @@ struct explore {
 	unsigned use_every;		/* every so many images are used up */
 	bool power, client, apart;	/* which crashes; apart: of one brick */
 	uint64_t seed;
-	uint64_t only_event;		/* UINT64_MAX: all */
+	uint64_t first_event, last_event;	/* crashes behind so many events */
 	bool (*stop)(void *arg);	/* asked before each image: out of time? */
 	void *stop_arg;
 

@@ -28,7 +28,6 @@ static const char *const names[MUTATIONS] = {
 	[MUTATE_SUPER_UNCHECKED] = "super-unchecked",
 	[MUTATE_SEGMENT_UNCHECKED] = "segment-unchecked",
 	[MUTATE_BATCH_UNCHECKED] = "batch-unchecked",
-	[MUTATE_CHECKPOINT_UNCHECKED] = "checkpoint-unchecked",
 };
 
 static enum mutation now = MUTATIONS;	/* not asked for yet */

@@ -77,7 +77,7 @@ static void shape(struct explore *x, const struct scenario *s)
 {
 	*x = (struct explore){.subsets = 4, .randoms = 3, .lone = 4, .recovery = 24, .recovery_points = 5, .again = 16,
 			      .again_points = 2, .recovery_subsets = 1, .recovery_randoms = 1, .use_every = 4,
-			      .power = true, .client = true, .apart = true, .seed = s->seed, .only_event = s->only_event,
+			      .power = true, .client = true, .apart = true, .seed = s->seed, .last_event = UINT64_MAX,
 			      .stop = late, .stop_arg = (void *)&s->until};
 	if (s->thorough) {
 		x->subsets = 12;
@@ -91,15 +91,19 @@ static void shape(struct explore *x, const struct scenario *s)
 		x->use_every = 1;
 	}
 	if (s->recoveries) {
-		x->recovery = 12;
-		x->recovery_points = 64;
-		x->recovery_randoms = 8;
+		x->subsets = 1;
+		x->randoms = x->lone = x->use_every = 0;
+		x->recovery_points = 48;
+		x->recovery_randoms = 6;
 		x->again = 0;
-		x->use_every = 0;
 		x->power = false;
 	}
-	if (s->only_event != UINT64_MAX)
+	if (s->randoms)
+		x->randoms = s->randoms;
+	if (s->only_event != UINT64_MAX) {
+		x->first_event = x->last_event = s->only_event;
 		x->use_every = 1;
+	}
 }
 
 static char *run_crashing(struct scenario *s, struct world *w)
@@ -124,6 +128,10 @@ static char *run_crashing(struct scenario *s, struct world *w)
 	if (why)
 		return why;
 	shape(&x, s);
+	if (s->recoveries && s->dropped) {	/* what it would have covered is covered by another one before long */
+		x.first_event = sim_dropped_at(w->sim);
+		x.last_event = x.first_event + 30;
+	}
 	why = explore(&x, w);
 	scenario_totals.points += x.points;
 	scenario_totals.images += x.images;

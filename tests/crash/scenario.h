@@ -18,6 +18,7 @@ struct scenario {
 	bool thorough;
 	bool recoveries;		/* what a quick exploration leaves out: recoveries of what stayed visible, at every event */
 	double until;			/* in seconds of scenario_clock() */
+	unsigned randoms;		/* selections of each crash point; 0: as usual */
 	uint64_t only_event;		/* UINT64_MAX: all */
 	bool quiet;			/* judge: do not make a failure smaller */
 

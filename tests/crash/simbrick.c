@@ -431,6 +431,15 @@ uint64_t sim_dropped(struct sim *sim)
 	return n;
 }
 
+uint64_t sim_dropped_at(struct sim *sim)
+{
+	pthread_mutex_lock(&sim->mutex);
+	uint64_t at = sim->dropped_at;
+
+	pthread_mutex_unlock(&sim->mutex);
+	return at;
+}
+
 void sim_forget_settle(struct sim *sim, bool on)
 {
 	pthread_mutex_lock(&sim->mutex);

@@ -139,6 +139,7 @@ void sim_fault(struct sim *sim, int brick, enum sim_call call, unsigned nth, int
 /* Mutation: the nth persist from now on does nothing and answers 0. 0: none. */
 void sim_drop_persist(struct sim *sim, uint64_t nth);
 uint64_t sim_dropped(struct sim *sim);	/* how many were */
+uint64_t sim_dropped_at(struct sim *sim);	/* the event of the recording that submitted the last one */
 /* Mutation: an unmap that is not CLEAN, or a dead session, does not unsettle. */
 void sim_forget_settle(struct sim *sim, bool on);
 

@@ -25,6 +25,7 @@ struct trial {
 	uint64_t drop;
 	bool forget;
 	int mutation;
+	unsigned randoms;		/* of each crash point, when the fault needs a tear in one place */
 	bool hard;
 };
 
@@ -32,7 +33,7 @@ struct trial {
 static void run_trial(const struct trial *t, int out)
 {
 	struct scenario s = {.crash = true, .bricks = t->bricks, .maps = t->maps, .start = t->start, .blocks = 32, .seed = 1,
-			     .until = 1e9, .recoveries = t->hard, .only_event = UINT64_MAX, .drop = t->drop, .forget = t->forget};
+			     .until = 1e9, .recoveries = t->hard, .randoms = t->randoms, .only_event = UINT64_MAX, .drop = t->drop, .forget = t->forget};
 	char *why, *bad;
 	ssize_t n;
 
@@ -159,7 +160,7 @@ static const struct trial faults[] = {
 	{.mutation = MUTATE_RELEASE_EARLY, .start = 1, .bricks = 3, .steps = "unlink /d/a; write /c 0 100; tick"},
 	{.mutation = MUTATE_DROPS_IGNORED, .start = 1, .steps = "truncate /d/a 60; append /d/a 100"},
 	{.mutation = MUTATE_SHRINK_UNHELD, .start = 1, .steps = "truncate /b 9000; append /b 500"},
-	{.mutation = MUTATE_GAP_OF_WRITE, .start = 1, .steps = "truncate /b 60; tick; write /b 5000 100; fsync /b"},
+	{.mutation = MUTATE_GAP_OF_WRITE, .start = 1, .steps = "truncate /b 60; tick; write /b 3000 100; fsync /b"},
 	{.mutation = MUTATE_GAP_OF_TRUNCATE, .start = 1, .steps = "truncate /d/a 60; tick; truncate /d/a 4000; fsync /d/a"},
 	{.mutation = MUTATE_GAP_OF_FALLOCATE, .start = 1, .steps = "truncate /b 60; tick; falloc /b 0 4000; fsync /b"},
 	{.mutation = MUTATE_RUN_UNFILLED, .start = 1,
@@ -173,6 +174,7 @@ static const struct trial faults[] = {
 	{.mutation = MUTATE_LEAKS_KEPT, .steps = "write /c 0 3m; tick"},
 	{.mutation = MUTATE_CLEAN_LIE, .maps = 2, .steps = "write /c 0 1300k; write /d/x 0 1300k; write /c 100 5000; fsync /c"},
 	{.mutation = MUTATE_SUPER_UNCHECKED, .steps = "remount; mkdir /c; tick"},
+	{.mutation = MUTATE_SEGMENT_UNCHECKED, .randoms = 60, .steps = "checkpoint; mkdir /c; checkpoint; remount; mkdir /e; tick"},
 	{.mutation = MUTATE_BATCH_UNCHECKED, .steps = "mkdir /c; tick; write /c/x 0 100; fsync /c/x"},
 #endif
 };
