@@ -537,7 +537,7 @@ int marks_take(struct fs *fs, enum fmt_mark mark, uint64_t count, uint64_t *firs
 			r = raise_marks(fs, FMT_MARK_LOG, 0);
 		if (!r && fs->next[mark] + count > fmt_mark_max(mark))
 			r = -ENOSPC;
-		if (r || fs->next[mark] + count <= fs->durable_limit[mark] || MUTATED(MARKS_EARLY)) {
+		if (r || fs->next[mark] + count <= fs->durable_limit[mark]) {
 			*first = fs->next[mark];
 			if (!r)
 				fs->next[mark] += count;

@@ -529,7 +529,7 @@ static int finish(struct fs *fs)
 		struct inode *i, *next;
 
 		pthread_mutex_lock(&fs->lock);
-		for (i = fs->all.next; i != &fs->all; i = next) {
+		for (i = fs->all.next; i != &fs->all && !MUTATED(ORPHANS_KEPT); i = next) {
 			next = i->next;
 			i->references = 0;
 			i->opens = 0;

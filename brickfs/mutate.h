@@ -25,13 +25,11 @@ enum mutation {
 	MUTATE_RUN_UNFILLED,		/* a new run keeps what its pages held */
 	MUTATE_FSYNC_EARLY,		/* fsync does not wait (order 4) */
 	MUTATE_RENAME_SPLIT,		/* an operation in two batches */
-	MUTATE_MARKS_EARLY,		/* numbers are used before their mark is durable */
 	MUTATE_CHECKPOINT_EARLY,	/* old segments are freed before the checkpoint counts */
 	MUTATE_SUPER_IN_PLACE,		/* the copy of the superblock that counts is written over */
 	MUTATE_EPOCH_KEPT,		/* a mount does not raise the epoch (order 6) */
 	MUTATE_ORPHANS_KEPT,		/* what was deleted while open stays (order 7) */
 	MUTATE_LEAKS_KEPT,		/* leaked blocks stay (order 8) */
-	MUTATE_CLEAN_LIE,		/* a dirty block is unmapped as CLEAN */
 	MUTATE_SUPER_UNCHECKED,		/* checksums are ignored: of the superblock, */
 	MUTATE_SEGMENT_UNCHECKED,	/* ... of a segment's header, */
 	MUTATE_BATCH_UNCHECKED,		/* ... of a batch (that of a checkpoint segment is a second one over the same bytes) */

@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "mutate.h"
 #include "volume-internal.h"
 
 #define EVICT_MAX 32u
@@ -225,7 +224,7 @@ static int evict(struct vol_brick *b, size_t want, const struct vol_part *parts,
 		}
 	}
 	pthread_mutex_unlock(&b->mutex);
-	while (dirty && !r && !MUTATED(CLEAN_LIE)) {
+	while (dirty && !r) {
 		again = false;
 		r = vol_persist_lanes(b->vol, &b, 1, &again);
 		dirty = again;
