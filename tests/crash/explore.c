@@ -139,6 +139,38 @@ static char *crash_recovery(const struct point *p, struct sim *image, const stru
 	return why;
 }
 
+/* What is seen must be allowed. */
+static char *see(const struct point *p, struct fs *fs, struct tree *tree)
+{
+	char *why;
+
+	if (tree_take(tree, fs, &why))
+		return why;
+	return p->same ? tree_differ(p->same, tree) : oracle_allowed(p->oracle, p->step, p->in_flight, tree, NULL);
+}
+
+/* fsck -y twice: the second time there is nothing to repair; and the first has lost nothing. */
+static char *repair(const struct point *p, struct sim *image)
+{
+	struct sim *copy = sim_snapshot(image);
+	struct tree tree = {0};
+	uint64_t found = 0;
+	struct fs *fs;
+	char *why = world_repair(copy, &found);
+
+	if (!why)
+		why = world_repair(copy, &found);
+	if (!why && found)
+		why = say("fsck -y finds %llu problems the second time", (unsigned long long)found);
+	if (!why && !world_mount(copy, &fs, false, &why)) {
+		why = see(p, fs, &tree);
+		fs_abandon(fs);
+		tree_free(&tree);
+	}
+	sim_delete(copy);
+	return why;
+}
+
 static char *examine(struct point *p, struct sim *image, const char *how)
 {
 	struct explore *x = p->x;
@@ -157,6 +189,8 @@ static char *examine(struct point *p, struct sim *image, const char *how)
 
 		why = world_check(copy, true);
 		sim_delete(copy);
+		if (!why && world_repair)
+			why = repair(p, image);
 		if (why)
 			return why;
 	}
@@ -165,12 +199,7 @@ static char *examine(struct point *p, struct sim *image, const char *how)
 	x->mounts++;
 	if (world_mount(image, &fs, true, &why))
 		return why;
-	if (!tree_take(&tree, fs, &why)) {
-		if (p->same)
-			why = tree_differ(p->same, &tree);
-		else
-			why = oracle_allowed(p->oracle, p->step, p->in_flight, &tree, NULL);
-	}
+	why = see(p, fs, &tree);
 	if (why) {
 		fs_abandon(fs);
 	} else {

@@ -317,6 +317,8 @@ char *world_check(struct sim *sim, bool crashed)
 	return why;
 }
 
+char *(*world_repair)(struct sim *sim, uint64_t *found);
+
 /* Growing a file must show zeroes, whatever the crash left behind its end. */
 static char *check_tails(struct fs *fs, const struct tree *tree)
 {

@@ -64,3 +64,7 @@ tests_fuzz_fuzz_peer_libfuzzer_SOURCES = tests/fuzz/fuzz_peer.c tests/fuzz/fuzz.
 tests_fuzz_fuzz_peer_libfuzzer_CFLAGS = $(AM_CFLAGS) $(FUZZ_FLAGS)
 tests_fuzz_fuzz_peer_libfuzzer_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_FLAGS)
 tests_fuzz_fuzz_peer_libfuzzer_LDADD = $(PTHREAD_LIBS)
+
+dist_check_SCRIPTS += tests/fuzz/corpus.sh
+TESTS += tests/fuzz/corpus.sh
+EXTRA_DIST += tests/fuzz/README.md tests/fuzz/corpus
