@@ -185,6 +185,13 @@ static int remount(struct run *run, void *arg)
 	return rc;
 }
 
+static void restart(struct run *run, unsigned brick)
+{
+	struct world *w = run->arg;
+
+	sim_restart(w->sim, brick % sim_bricks(w->sim));
+}
+
 static void boundary(struct run *run, bool returned)
 {
 	struct world *w = run->arg;
@@ -208,6 +215,7 @@ int world_open(struct world *w, struct sim *from, char **why)
 	w->run.oracle = oracle_new();
 	w->run.remount = remount;
 	w->run.boundary = boundary;
+	w->run.restart = restart;
 	w->run.arg = w;
 	return world_mount(w->sim, &w->run.fs, false, why);
 }
