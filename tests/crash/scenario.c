@@ -90,6 +90,11 @@ static void shape(struct explore *x, const struct scenario *s)
 		x->again_points = 6;
 		x->use_every = 1;
 	}
+	if (s->light) {
+		x->lone = x->recovery_points = 2;
+		x->recovery = x->again = 0;
+		x->use_every = 32;
+	}
 	if (s->recoveries) {
 		x->subsets = 1;
 		x->randoms = x->lone = x->use_every = 0;

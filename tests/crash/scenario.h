@@ -15,7 +15,7 @@ struct scenario {
 	unsigned maps;			/* that each brick grants; 0: plenty */
 	uint64_t blocks, seed;		/* blocks: of each brick */
 	bool fine;			/* compare after every step */
-	bool thorough;
+	bool thorough, light;		/* light: a quarter of the quick one */
 	bool recoveries;		/* what a quick exploration leaves out: recoveries of what stayed visible, at every event */
 	double until;			/* in seconds of scenario_clock() */
 	unsigned randoms;		/* selections of each crash point; 0: as usual */

@@ -26,14 +26,14 @@ struct trial {
 	bool forget;
 	int mutation;
 	unsigned randoms;		/* of each crash point, when the fault needs a tear in one place */
-	bool hard;
+	bool hard, light;
 };
 
 /* In the child: what was noticed goes to the pipe. A trial that was begun is finished. */
 static void run_trial(const struct trial *t, int out)
 {
 	struct scenario s = {.crash = true, .bricks = t->bricks, .maps = t->maps, .start = t->start, .blocks = 32, .seed = 1,
-			     .until = 1e9, .recoveries = t->hard, .randoms = t->randoms, .only_event = UINT64_MAX, .drop = t->drop, .forget = t->forget};
+			     .until = 1e9, .light = t->light, .recoveries = t->hard, .randoms = t->randoms, .only_event = UINT64_MAX, .drop = t->drop, .forget = t->forget};
 	char *why, *bad;
 	ssize_t n;
 
@@ -134,7 +134,7 @@ static int drop_persists(double until, unsigned bricks, bool verbose)
 	int bad = 0;
 
 	for (t = 0; t < sizeof(persist_texts) / sizeof(persist_texts[0]); t++) {
-		struct trial trial = {.name = name, .steps = persist_texts[t], .bricks = bricks ? bricks : t == 2 ? 3 : 1};
+		struct trial trial = {.name = name, .light = true, .steps = persist_texts[t], .bricks = bricks ? bricks : t == 2 ? 3 : 1};
 
 		for (trial.drop = 1; scenario_clock() < until; trial.drop++) {
 			enum verdict v;
@@ -197,6 +197,7 @@ int teeth(double until, unsigned bricks, bool verbose)
 		/* without the fault nothing is noticed */
 		control = t;
 		control.forget = false;
+		control.light = true;
 		control.mutation = 0;
 		v = attempt(&control, text, sizeof(text));
 		if (v != SOUND) {
