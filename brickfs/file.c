@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* file - reading and writing. See file.h. */
 #include "file.h"
+#include "mutate.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -29,7 +30,7 @@ int file_lock_settled(struct fs *fs, struct inode *i)
 		pthread_mutex_lock(&fs->lock);
 		drops = i->drops;
 		pthread_mutex_unlock(&fs->lock);
-		if (!drops)
+		if (!drops || MUTATED(DROPS_IGNORED))
 			return 0;
 		pthread_rwlock_unlock(&i->io);
 		r = drops_wait(fs, i);
@@ -292,7 +293,7 @@ static int write_slow(struct fs *fs, struct inode *i, const void *data, size_t s
 	if (!r && !done) {
 		/* Growth zeroes what exists between the old end and the new one. */
 		stale = offset < i->dirty_end ? offset : i->dirty_end;
-		if (i->size < stale)
+		if (i->size < stale && !MUTATED(GAP_OF_WRITE))
 			r = file_zero(fs, i, i->size, stale);
 		if (!r) {
 			pieces(&list, i, (void *)data, size, offset, true);

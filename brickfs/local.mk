@@ -6,7 +6,7 @@ brickfs_libcore_la_SOURCES = \
 	brickfs/volume-ids.c brickfs/volume-ranges.c brickfs/volume-buffers.c \
 	brickfs/volume-map.c brickfs/volume-recall.c brickfs/volume-io.c \
 	brickfs/volume-alloc.c brickfs/volume-reconnect.c \
-	brickfs/core.h brickfs/fs.h brickfs/file.h \
+	brickfs/core.h brickfs/fs.h brickfs/file.h brickfs/mutate.h \
 	brickfs/format.h brickfs/format.c \
 	brickfs/problem.c brickfs/ns.c brickfs/log.c \
 	brickfs/space.c brickfs/reclaim.c \

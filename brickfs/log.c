@@ -9,6 +9,7 @@
  * the batch, persist it, wake whoever waits, and then what gathered meanwhile.
  */
 #include "fs.h"
+#include "mutate.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -182,6 +183,8 @@ void log_put_dentry(struct fs *fs, const struct dentry *d)
 		.type = IFTODT(d->inode->mode), .name_length = d->length, .name = d->name,
 	};
 
+	if (MUTATED(RENAME_SPLIT) && (close_open(fs) || !log_begin(fs, fmt_dentry_size(d->length))))
+		return;
 	fmt_put_dentry(log_room(fs, fmt_dentry_size(d->length)), &r);
 	d->dir->batch = fs->log.open->number;
 }
@@ -356,7 +359,7 @@ int log_commit(struct fs *fs)
 			log->tail = &log->queue;
 		pthread_mutex_unlock(&fs->lock);
 
-		if (b->persist)
+		if (b->persist && !MUTATED(DATA_BEHIND_BATCH))
 			r = vol_persist(fs->vol);
 		if (!r)
 			r = write_batch(fs, b);

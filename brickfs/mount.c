@@ -6,6 +6,7 @@
  * epoch, durable on every brick; leaks freed; the first segment.
  */
 #include "file.h"
+#include "mutate.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -96,7 +97,7 @@ int fs_super_write(struct fs *fs)
 	fmt_put_super(page, &fs->super);
 	/* A crash between two bricks leaves one behind: the copy that counts there is no matter of the number. */
 	for (unsigned b = 0; b < vol_bricks(fs->vol) && !r; b++) {
-		r = vol_write_on(fs->vol, b, fs->super_copy[b] * FMT_PAGE, page, FMT_PAGE);
+		r = vol_write_on(fs->vol, b, (fs->super_copy[b] ^ MUTATED(SUPER_IN_PLACE)) * FMT_PAGE, page, FMT_PAGE);
 		if (!r)
 			fs->super_copy[b] ^= 1;
 	}
@@ -450,7 +451,7 @@ static void delete_orphans(struct fs *fs)
 {
 	struct inode *i, *next;
 
-	for (i = fs->all.next; i != &fs->all; i = next) {
+	for (i = fs->all.next; i != &fs->all && !MUTATED(ORPHANS_KEPT); i = next) {
 		next = i->next;
 		inode_put(fs, i);
 		log_trim(fs);
@@ -480,7 +481,7 @@ static int take_over(struct fs *fs, uint64_t epoch, const uint64_t *leaks, size_
 	bool tight;
 	int r;
 
-	fs->super.epoch = fs->info.epoch = epoch + 1;
+	fs->super.epoch = fs->info.epoch = epoch + !MUTATED(EPOCH_KEPT);
 	fs->super.clean = false;
 	fs->super.end_segment = fs->super.end_offset = fs->super.end_batch = 0;
 	for (uint32_t k = 0; k < fs->super.brick_count; k++) {	/* hints follow the bricks */
@@ -494,7 +495,7 @@ static int take_over(struct fs *fs, uint64_t epoch, const uint64_t *leaks, size_
 	if (r)
 		return fs_set_error(r, "cannot write the superblock: %s", vol_text(fs->vol));
 	vol_set_fence(fs->vol, fence, fs);
-	if (leak_count) {
+	if (leak_count && !MUTATED(LEAKS_KEPT)) {
 		r = vol_release(fs->vol, leaks, leak_count);
 		if (r)
 			return fs_set_error(r, "cannot free leaked blocks: %s", vol_text(fs->vol));
@@ -663,7 +664,7 @@ static int finish(struct fs *fs)
 		struct inode *i, *next;
 
 		pthread_mutex_lock(&fs->lock);
-		for (i = fs->all.next; i != &fs->all; i = next) {
+		for (i = fs->all.next; i != &fs->all && !MUTATED(ORPHANS_KEPT); i = next) {
 			next = i->next;
 			i->references = 0;
 			i->opens = 0;

@@ -7,6 +7,7 @@
  * taken before the first change.
  */
 #include "file.h"
+#include "mutate.h"
 
 #include <errno.h>
 #include <linux/fs.h>
@@ -565,7 +566,7 @@ int fs_fsync(struct fs *fs, uint64_t ino, bool datasync)
 	pthread_mutex_unlock(&fs->lock);
 	if (r)
 		return r;
-	if (atomic_load(&fs->error) || vol_error(fs->vol) || log_wait(fs, batch))
+	if (atomic_load(&fs->error) || vol_error(fs->vol) || (!MUTATED(FSYNC_EARLY) && log_wait(fs, batch)))
 		r = -EIO;
 	if (holed) {
 		if (!r)

@@ -4,6 +4,7 @@
  * durable (order 2 of brickfs-format(5)); and the pins of inodes, the last of which deletes.
  */
 #include "fs.h"
+#include "mutate.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -36,7 +37,7 @@ int drop_add(struct fs *fs, uint64_t addr, uint32_t pages, uint64_t count, struc
 
 int drop_barrier(struct fs *fs, struct inode *inode)
 {
-	return drop_add(fs, 0, 0, 0, inode);
+	return MUTATED(SHRINK_UNHELD) ? 0 : drop_add(fs, 0, 0, 0, inode);
 }
 
 int drop_hole(struct fs *fs, uint64_t addr, uint64_t count, struct inode *inode, uint32_t fblock)
@@ -89,7 +90,7 @@ int reclaim(struct fs *fs)
 	pthread_mutex_lock(&fs->lock);
 	while (fs->reclaiming)
 		pthread_cond_wait(&fs->freed, &fs->lock);
-	for (end = &fs->drops; *end && (*end)->batch <= fs->log.durable; end = &(*end)->next)
+	for (end = &fs->drops; *end && ((*end)->batch <= fs->log.durable || MUTATED(RELEASE_EARLY)); end = &(*end)->next)
 		;
 	if (end == &fs->drops) {
 		pthread_mutex_unlock(&fs->lock);
@@ -205,6 +206,8 @@ void inode_unpin(struct fs *fs, struct inode *i)
 	inode_put(fs, i);
 	log_trim(fs);
 	pthread_mutex_unlock(&fs->lock);
+	if (MUTATED(RELEASE_EARLY))
+		reclaim(fs);
 }
 
 void inode_put(struct fs *fs, struct inode *i)

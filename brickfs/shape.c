@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* shape - where a file's bytes lie, and the making of storage for them. See file.h. */
 #include "file.h"
+#include "mutate.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -164,6 +165,8 @@ int shape_to_run(struct fs *fs, struct inode *i, uint64_t bytes, const void *dat
 	/* Pages are reused: all that is inside the file's size must be written. */
 	capacity = (uint64_t)pages << FMT_PAGE_SHIFT;
 	fill = i->size > offset + size ? i->size : offset + size;
+	if (MUTATED(RUN_UNFILLED))
+		fill = offset + size;
 	if (fill > capacity)
 		fill = capacity;
 	io = (struct vol_io){ run, (void *)data, (uint32_t)fill, true };

@@ -8,6 +8,7 @@
  * (order 2 of brickfs-format(5)): inode->drops.
  */
 #include "file.h"
+#include "mutate.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -75,7 +76,7 @@ int file_truncate(struct fs *fs, struct inode *i, uint64_t size)
 	r = file_lock_settled(fs, i);
 	if (r)
 		return r;
-	if (size > i->size && i->size < i->dirty_end)
+	if (size > i->size && i->size < i->dirty_end && !MUTATED(GAP_OF_TRUNCATE))
 		r = file_zero(fs, i, i->size, size < i->dirty_end ? size : i->dirty_end);
 	pthread_mutex_lock(&fs->lock);
 	if (!r)
@@ -189,7 +190,7 @@ int fs_fallocate(struct fs *fs, uint64_t ino, int mode, uint64_t offset, uint64_
 		uint64_t stale = end < i->dirty_end ? end : i->dirty_end;
 
 		/* What the file grows over is zeroed while only old blocks are there. */
-		if (!(mode & keep) && i->size < stale)
+		if (!(mode & keep) && i->size < stale && !MUTATED(GAP_OF_FALLOCATE))
 			r = file_zero(fs, i, i->size, stale);
 		if (!r && (mode & FALLOC_FL_ZERO_RANGE) && i->form == FMT_INLINE)
 			r = punch(fs, i, offset, end);
@@ -198,7 +199,7 @@ int fs_fallocate(struct fs *fs, uint64_t ino, int mode, uint64_t offset, uint64_
 		if (!r)
 			r = preallocate(fs, i, offset, end);
 		/* A new run has pages that were others' before. */
-		if (!r && !(mode & keep) && i->form == FMT_RUN && i->size < end)
+		if (!r && !(mode & keep) && i->form == FMT_RUN && i->size < end && !MUTATED(GAP_OF_FALLOCATE))
 			r = file_zero(fs, i, i->size, end);
 	}
 	pthread_mutex_lock(&fs->lock);

@@ -1,4 +1,4 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-3-Clause
-# Shows that the crash tests notice when one of the core's persists is dropped.
-exec tests/crash/crash --mode teeth --count 1
+# Shows that the crash tests notice every persist that is dropped, and every fault that is put into the core (brickfs/mutate.h).
+exec tests/crash/mutants --mode teeth --count 1

@@ -3,16 +3,14 @@
  * crash - runs workloads on the core over simulated bricks, with an oracle at
  * its side, without and with crashes at every event. README.md says how to use it.
  */
-#include <errno.h>
 #include <getopt.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
-#include "explore.h"
+#include "scenario.h"
 #include "util.h"
 
 #define MODES 5
@@ -24,6 +22,7 @@ static struct {
 	unsigned shard, shards;
 	unsigned bricks;		/* 0: 1 and 3 in turn */
 	uint64_t blocks;		/* of each brick, 0: as the mode likes */
+	unsigned maps;			/* that each brick grants; 0: plenty, or as the mode likes */
 	unsigned start;
 	double seconds;			/* 0: as many as count says */
 	const char *run, *live;
@@ -32,239 +31,28 @@ static struct {
 	bool forget;			/* mutation: bricks do not settle what a dead client left */
 } opt = {.modes = 0, .seed = 1, .count = UINT64_MAX, .shards = 1, .event = UINT64_MAX, .shrink = true};
 
-static struct timespec began;
 static uint64_t workloads;
-static size_t failed_at;		/* the step of a live run that differed */
-static struct explore totals;
 
-static double elapsed(void)
+static bool out_of_time(const double *until)
 {
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec - began.tv_sec + (now.tv_nsec - began.tv_nsec) / 1e9;
+	return scenario_clock() > *until;
 }
 
-static bool out_of_time(void *arg)
-{
-	return opt.seconds && elapsed() > *(double *)arg;
-}
-
-/* One workload in its surroundings: all that a replay needs. */
-struct scenario {
-	struct workload steps;
-	bool crash;			/* explore its crashes, else compare as it goes */
-	unsigned bricks, start;		/* start: WORKLOAD_STARTS: nothing */
-	uint64_t blocks, seed;
-	bool fine;			/* compare after every step */
-	double until;
-};
-
-static char *command(const struct scenario *s)
-{
-	char *text = workload_text(&s->steps), *out;
-
-	if (asprintf(&out, "crash --bricks %u --blocks %llu --start %u --seed %llu%s %s '%s'", s->bricks,
-		     (unsigned long long)s->blocks, s->start, (unsigned long long)s->seed,
-		     s->crash && opt.thorough ? " --thorough" : "", s->crash ? "--run" : "--live", text) < 0)
-		need(NULL);
-	free(text);
-	return out;
-}
-
-static char *run_live(const struct scenario *s, struct world *w)
-{
-	struct workload one = {.count = 1};
-	char *why = NULL;
-	struct tree tree;
-	size_t i;
-
-	for (i = 0; i < s->steps.count && !why; i++) {
-		one.steps = &s->steps.steps[i];
-		world_alive();
-		why = world_run(w, &one, NULL);
-		if (!why && (s->fine || i % 10 == 9 || one.steps->kind == STEP_REMOUNT))
-			why = world_compare(w);
-		if (why)
-			failed_at = i;
-	}
-	if (!why)
-		why = world_compare(w);
-	if (!why) {
-		run_close(&w->run);
-		if (!tree_take(&tree, w->run.fs, &why))
-			why = world_unmount(w);
-		if (!why)
-			why = world_use_up(w->sim, &tree);
-		tree_free(&tree);
-	}
-	return why;
-}
-
-static void shape(struct explore *x, const struct scenario *s)
-{
-	*x = (struct explore){.subsets = 4, .randoms = 3, .lone = 4, .recovery = 24, .recovery_points = 6, .use_every = 4,
-			      .power = true, .client = true, .seed = s->seed, .only_event = opt.event,
-			      .stop = out_of_time, .stop_arg = (void *)&s->until};
-	if (opt.thorough) {
-		x->subsets = 12;
-		x->randoms = 16;
-		x->lone = 64;
-		x->recovery = 4;
-		x->recovery_points = 32;
-		x->use_every = 1;
-	}
-	if (opt.event != UINT64_MAX)
-		x->use_every = 1;
-}
-
-static char *run_crashing(const struct scenario *s, struct world *w)
-{
-	struct explore x;
-	char *why;
-
-	if (opt.forget)
-		sim_forget_settle(w->sim, true);
-	world_record(w);
-	if (opt.drop)
-		sim_drop_persist(w->sim, opt.drop);
-	why = world_run(w, &s->steps, NULL);
-	if (!why)
-		why = world_run_text(w, "tick; tick");
-	if (!why)
-		why = world_compare(w);
-	if (!why)
-		why = world_unmount(w);
-	sim_record(w->sim, false);
-	if (why)
-		return why;
-	shape(&x, s);
-	why = explore(&x, w);
-	totals.points += x.points;
-	totals.images += x.images;
-	totals.duplicates += x.duplicates;
-	totals.mounts += x.mounts;
-	explore_free(&x);
-	return why;
-}
-
-static char *run_scenario(const struct scenario *s)
-{
-	struct sim *fresh;
-	struct world w;
-	char *why, *how = command(s);
-
-	world_case("  replay: %s", how);
-	free(how);
-	world_alive();
-	fresh = world_fresh(s->bricks, s->blocks, &why);
-	if (!fresh)
-		return why;
-	if (!world_open(&w, fresh, &why)) {
-		if (s->start < WORKLOAD_STARTS)
-			why = world_run_text(&w, workload_start(s->start));
-		if (!why)
-			why = world_run_text(&w, "tick; tick");
-		if (!why)
-			why = s->crash ? run_crashing(s, &w) : run_live(s, &w);
-	}
-	world_close(&w);
-	return why;
-}
-
-/* ---- making a failure small ---- */
-
-/* In a process of its own, so that a crash of the core counts, too. */
-static bool fails(const struct scenario *s)
-{
-	pid_t pid;
-	int status;
-
-	fflush(NULL);
-	pid = fork();
-
-	if (pid < 0)
-		return false;
-	if (!pid) {
-		char *why;
-
-		fclose(stderr);
-		if (!freopen("/dev/null", "w", stdout))
-			exit(0);
-		why = run_scenario(s);
-		exit(why ? 1 : 0);
-	}
-	if (waitpid(pid, &status, 0) < 0)
-		return false;
-	return status != 0;
-}
-
-static void shrink(struct scenario *s)
-{
-	double until = elapsed() + 90;
-	size_t chunk, at;
-
-	if (!s->crash && failed_at < s->steps.count)
-		s->steps.count = failed_at + 1;
-
-	for (chunk = s->steps.count / 2 ? s->steps.count / 2 : 1; chunk && elapsed() < until; chunk /= 2)
-		for (at = 0; at < s->steps.count && s->steps.count > 1 && elapsed() < until;) {
-			struct scenario t = *s;
-			size_t i;
-
-			memset(&t.steps, 0, sizeof(t.steps));
-			for (i = 0; i < s->steps.count; i++)
-				if (i < at || i >= at + chunk)
-					workload_add(&t.steps, &s->steps.steps[i]);
-			t.fine = true;
-			t.until = 1e9;
-			if (t.steps.count && fails(&t)) {
-				workload_free(&s->steps);
-				*s = t;
-			} else {
-				workload_free(&t.steps);
-				at += chunk;
-			}
-		}
-}
-
-/* Runs it; a failure is made small and told. Takes the steps over. 0 or 1. */
 static int judge(struct scenario *s)
 {
-	char *why, *how;
-	bool small;
-
 	workloads++;
-	failed_at = SIZE_MAX;
+	s->thorough = opt.thorough;
+	s->only_event = opt.event;
+	s->drop = opt.drop;
+	s->forget = opt.forget;
+	s->quiet = opt.run || opt.live || !opt.shrink;
 	if (opt.verbose) {
-		how = command(s);
+		char *how = scenario_command(s);
+
 		fprintf(stderr, "%s\n", how);
 		free(how);
 	}
-	why = run_scenario(s);
-	if (!why) {
-		workload_free(&s->steps);
-		return 0;
-	}
-	how = command(s);
-	small = s->steps.count <= 12 || opt.run || opt.live || !opt.shrink;
-	printf("VIOLATION: %s\n  replay: %s\n", why, small ? how : "a long one; making it smaller ...");
-	free(how);
-	free(why);
-	if (opt.shrink && !opt.run && !opt.live) {
-		fflush(stdout);
-		shrink(s);
-		s->fine = true;
-		s->until = 1e9;
-		why = run_scenario(s);
-		how = command(s);
-		printf("SMALLER: %s\n  replay: %s\n", why ? why : "(it does not fail in this process)", how);
-		free(how);
-		free(why);
-	}
-	fflush(stdout);
-	workload_free(&s->steps);
-	return 1;
+	return scenario_judge(s);
 }
 
 /* ---- the modes ---- */
@@ -281,6 +69,12 @@ static uint64_t mix(uint64_t a, uint64_t b)
 	return random_next(&state);
 }
 
+/* Of every third one few blocks are mapped at a time, so that they are evicted while dirty. */
+static unsigned few_maps(uint64_t seed)
+{
+	return opt.maps ? opt.maps : random_below(&seed, 3) ? 0 : 2 + random_below(&seed, 3);
+}
+
 static int live(double until)
 {
 	uint64_t i, seed;
@@ -294,6 +88,7 @@ static int live(double until)
 			continue;
 		s.seed = seed = mix(opt.seed, i);
 		s.blocks = opt.blocks ? opt.blocks : heavy ? 36 / s.bricks + random_below(&seed, 10) : 200;
+		s.maps = few_maps(s.seed);
 		workload_random(&s.steps, s.seed, 20 + random_below(&seed, i % 8 == 7 ? 1000 : 200), heavy);
 		failures += judge(&s);
 	}
@@ -358,7 +153,8 @@ static int short_ones(double until)
 
 	for (i = 0; i < opt.count && i < all && !failures && !out_of_time(&until); i++) {
 		struct scenario s = {.crash = true, .bricks = opt.bricks ? opt.bricks : mix(i, 5) % 4 ? 1 : 3,
-				     .blocks = opt.blocks ? opt.blocks : 32, .seed = opt.seed, .until = until};
+				     .blocks = opt.blocks ? opt.blocks : 32, .maps = few_maps(mix(i, 6)), .seed = opt.seed,
+				     .until = until};
 
 		if (!mine(i))
 			continue;
@@ -407,93 +203,22 @@ static int random_ones(double until)
 		s.seed = seed = mix(opt.seed, ~i);
 		s.start = random_below(&seed, WORKLOAD_STARTS + 1);
 		s.blocks = opt.blocks ? opt.blocks : heavy ? 32 / s.bricks + random_below(&seed, 6) : 100;
+		s.maps = few_maps(s.seed);
 		workload_random(&s.steps, s.seed, 4 + random_below(&seed, 30), heavy);
 		failures += judge(&s);
 	}
 	return failures;
 }
 
-/* Drops each persist of a workload in turn, and lets bricks forget to settle: the violations must be found. */
-static int teeth(double until)
+static int teeth_mode(double until)
 {
-	static const char *const texts[] = {
-		"create /a; fsync /a; write /a 0 9000; fsync /a; rename /a /d/a; fsync /d",
-		"write /a 0 1300k; fsync /a; write /a 100 5000; fdatasync /a; unlink /a; tick; mkdir /e; tick",
-	};
-	unsigned t, found = 0, dropped = 0, bad = 0;
-
-	for (t = 0; t < sizeof(texts) / sizeof(texts[0]); t++) {
-		unsigned here = 0, n;
-
-		for (n = 1; !out_of_time(&until); n++) {
-			struct scenario s = {.crash = true, .bricks = opt.bricks ? opt.bricks : 1, .blocks = 32, .seed = opt.seed,
-					     .until = until};
-			struct sim *fresh;
-			struct world w;
-			char *why, *bad_step;
-			uint64_t hit = 0;
-
-			if (workload_parse(&s.steps, texts[t], &bad_step))
-				abort();
-			fresh = world_fresh(s.bricks, s.blocks, &why);
-			if (!fresh || world_open(&w, fresh, &why)) {
-				printf("VIOLATION: %s\n", why);
-				return 1;
-			}
-			why = world_run_text(&w, workload_start(0));
-			if (!why)
-				why = world_run_text(&w, "tick; tick");
-			if (!why) {
-				opt.drop = n;
-				why = run_crashing(&s, &w);
-				opt.drop = 0;
-				hit = sim_dropped(w.sim);
-			}
-			world_close(&w);
-			workload_free(&s.steps);
-			if (opt.verbose)
-				fprintf(stderr, "persist %u of \"%s\" %s: %s\n", n, texts[t], hit ? "dropped" : "does not exist",
-					why ? why : "not noticed");
-			if (!hit) {
-				if (why) {
-					printf("VIOLATION: without a dropped persist: %s\n", why);
-					bad++;
-				}
-				free(why);
-				break;
-			}
-			here++;
-			found += why != NULL;
-			free(why);
-		}
-		dropped += here;
-	}
-	{
-		struct scenario s = {.crash = true, .bricks = 1, .start = 1, .blocks = 32, .seed = opt.seed, .until = until};
-		char *why, *bad_step;
-
-		if (workload_parse(&s.steps, workload_classic(0), &bad_step))
-			abort();
-		opt.forget = true;
-		why = run_scenario(&s);
-		opt.forget = false;
-		workload_free(&s.steps);
-		printf("teeth: what a dead client left is not settled: %s\n", why ? "noticed" : "not noticed");
-		bad += !why;
-		free(why);
-	}
-	printf("teeth: %u persists dropped, one at a time; %u were noticed\n", dropped, found);
-	if (2 * found < dropped || !found) {
-		printf("VIOLATION: the suite does not notice most dropped persists\n");
-		bad++;
-	}
-	return bad;
+	return teeth(until, opt.bricks, opt.verbose);
 }
 
 static void usage(FILE *out)
 {
 	fputs("usage: crash [--mode live|classic|short|random|teeth[,...]] [--minutes N | --seconds N] [--count N] [--seed N]\n"
-	      "             [--shard I/N] [--bricks N] [--blocks N] [--thorough] [--verbose] [--no-shrink]\n"
+	      "             [--shard I/N] [--bricks N] [--blocks N] [--maps N] [--thorough] [--verbose] [--no-shrink]\n"
 	      "       crash --live 'STEPS' | --run 'STEPS' [--event N] [--start N] [--drop-persist N] [--forget-settle] ...\n"
 	      "Without --minutes, --seconds or --count: 60 seconds. tests/crash/README.md tells more.\n", out);
 }
@@ -516,12 +241,12 @@ static bool parse_modes(char *text)
 
 static bool parse_options(int argc, char **argv)
 {
-	enum { O_MODE = 256, O_MINUTES, O_SECONDS, O_COUNT, O_SEED, O_SHARD, O_BRICKS, O_BLOCKS, O_START, O_THOROUGH, O_VERBOSE,
+	enum { O_MODE = 256, O_MINUTES, O_SECONDS, O_COUNT, O_SEED, O_SHARD, O_BRICKS, O_BLOCKS, O_MAPS, O_START, O_THOROUGH, O_VERBOSE,
 	       O_NO_SHRINK, O_FORGET, O_LIVE, O_RUN, O_EVENT, O_DROP, O_HELP };
 	static const struct option longs[] = {
 		{"mode", 1, NULL, O_MODE}, {"minutes", 1, NULL, O_MINUTES}, {"seconds", 1, NULL, O_SECONDS},
 		{"count", 1, NULL, O_COUNT}, {"seed", 1, NULL, O_SEED}, {"shard", 1, NULL, O_SHARD},
-		{"bricks", 1, NULL, O_BRICKS}, {"blocks", 1, NULL, O_BLOCKS}, {"start", 1, NULL, O_START},
+		{"bricks", 1, NULL, O_BRICKS}, {"blocks", 1, NULL, O_BLOCKS}, {"maps", 1, NULL, O_MAPS}, {"start", 1, NULL, O_START},
 		{"thorough", 0, NULL, O_THOROUGH}, {"verbose", 0, NULL, O_VERBOSE}, {"no-shrink", 0, NULL, O_NO_SHRINK},
 		{"forget-settle", 0, NULL, O_FORGET}, {"live", 1, NULL, O_LIVE}, {"run", 1, NULL, O_RUN}, {"replay", 1, NULL, O_RUN}, {"event", 1, NULL, O_EVENT},
 		{"drop-persist", 1, NULL, O_DROP}, {"help", 0, NULL, O_HELP}, {NULL, 0, NULL, 0},
@@ -557,6 +282,9 @@ static bool parse_options(int argc, char **argv)
 			break;
 		case O_BLOCKS:
 			opt.blocks = strtoull(optarg, NULL, 0);
+			break;
+		case O_MAPS:
+			opt.maps = atoi(optarg);
 			break;
 		case O_START:
 			opt.start = atoi(optarg);
@@ -603,7 +331,7 @@ static bool parse_options(int argc, char **argv)
 static int replay(void)
 {
 	struct scenario s = {.crash = opt.run != NULL, .bricks = opt.bricks ? opt.bricks : 1, .start = opt.start,
-			     .blocks = opt.blocks ? opt.blocks : 64, .seed = opt.seed, .fine = true, .until = 1e9};
+			     .blocks = opt.blocks ? opt.blocks : 64, .maps = opt.maps, .seed = opt.seed, .fine = true, .until = 1e9};
 	char *bad;
 
 	if (workload_parse(&s.steps, opt.run ? opt.run : opt.live, &bad)) {
@@ -616,7 +344,7 @@ static int replay(void)
 
 int main(int argc, char **argv)
 {
-	static int (*const modes[MODES])(double) = {live, classic_ones, short_ones, random_ones, teeth};
+	static int (*const modes[MODES])(double) = {live, classic_ones, short_ones, random_ones, teeth_mode};
 	static const char *const names[MODES] = {"live", "classic", "short", "random", "teeth"};
 	unsigned i, left = 0;
 	int failures = 0;
@@ -625,7 +353,10 @@ int main(int argc, char **argv)
 		usage(stderr);
 		return 2;
 	}
-	clock_gettime(CLOCK_MONOTONIC, &began);
+	/* Whole blocks come and go with every mount: not from fresh pages each time. */
+	mallopt(M_MMAP_THRESHOLD, 32 << 20);
+	mallopt(M_TRIM_THRESHOLD, 512 << 20);
+	scenario_clock();
 	world_catch();
 	if (opt.run || opt.live)
 		failures = replay();
@@ -635,20 +366,23 @@ int main(int argc, char **argv)
 		if (!(opt.modes >> i & 1))
 			continue;
 		workloads = 0;
-		memset(&totals, 0, sizeof(totals));
-		failures += modes[i](opt.seconds ? elapsed() + (opt.seconds - elapsed()) / left-- : 1e9);
+		memset(&scenario_totals, 0, sizeof(scenario_totals));
+		failures += modes[i](opt.seconds ? scenario_clock() + (opt.seconds - scenario_clock()) / left-- : 1e9);
 		printf("%s: seed %llu, shard %u/%u: %llu workloads", names[i], (unsigned long long)opt.seed, opt.shard, opt.shards,
 		       (unsigned long long)workloads);
-		if (totals.points)
-			printf(", %llu crash points, %llu distinct images (and %llu seen before), %llu mounts",
-			       (unsigned long long)totals.points, (unsigned long long)totals.images,
-			       (unsigned long long)totals.duplicates, (unsigned long long)totals.mounts);
+		if (scenario_totals.points)
+			printf(", %llu crash points, %llu distinct images (%llu examined, %llu seen before), %llu mounts, "
+			       "%llu recoveries crashed (%llu of them in a recovery)",
+			       (unsigned long long)scenario_totals.points, (unsigned long long)scenario_totals.images,
+			       (unsigned long long)scenario_totals.examined, (unsigned long long)scenario_totals.duplicates,
+			       (unsigned long long)scenario_totals.mounts, (unsigned long long)scenario_totals.recoveries,
+			       (unsigned long long)scenario_totals.deep);
 		printf("\n");
 		fflush(stdout);
 	}
 	if (opt.run || opt.live)
-		printf("%llu crash points, %llu distinct images, %llu mounts: %s\n", (unsigned long long)totals.points,
-		       (unsigned long long)totals.images, (unsigned long long)totals.mounts,
+		printf("%llu crash points, %llu distinct images, %llu mounts: %s\n", (unsigned long long)scenario_totals.points,
+		       (unsigned long long)scenario_totals.images, (unsigned long long)scenario_totals.mounts,
 		       failures ? "a violation" : "no violation");
 	world_forget();
 	alarm(0);

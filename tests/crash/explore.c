@@ -9,56 +9,71 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define DEPTH 2
+
+enum crash { CRASH_POWER, CRASH_CLIENT, CRASH_BRICK };
+
 /* One crash point, and how its image is chosen. */
 struct point {
 	struct explore *x;
 	struct oracle *oracle;
 	struct sim *sim;		/* with the recording */
 	uint64_t event;
-	enum sim_crash crash;
+	enum crash crash;
+	unsigned brick;			/* CRASH_BRICK: whose power is cut */
 	unsigned step;
 	bool in_flight;
-	unsigned depth;			/* 1: inside the recovery of an image */
+	unsigned depth;			/* 1: inside the recovery of an image, 2: inside the recovery of one of those */
 	const struct tree *same;	/* what must be seen, exactly; NULL: what the oracle allows */
 	struct sim_piece *pieces;	/* those that may be there or not */
 	size_t count;
 	uint64_t atoms;
 	uint8_t *selection;
 	uint64_t random;
-	char outer[128];		/* the crash before this one */
+	char outer[256];		/* the crashes before this one */
 };
 
-static bool seen_before(struct explore *x, uint64_t key)
+static bool seen_before(struct explore_seen *s, uint64_t key)
 {
 	size_t at;
 
 	if (!key)
 		key = 1;
-	if (4 * (x->seen_count + 1) > 3 * x->seen_room) {
-		uint64_t *old = x->seen;
-		size_t room = x->seen_room, i;
+	if (4 * (s->count + 1) > 3 * s->room) {
+		uint64_t *old = s->key;
+		size_t room = s->room, i;
 
-		x->seen_room = room ? 2 * room : 4096;
-		x->seen = need(calloc(x->seen_room, sizeof(*x->seen)));
-		x->seen_count = 0;
+		s->room = room ? 2 * room : 4096;
+		s->key = need(calloc(s->room, sizeof(*s->key)));
+		s->count = 0;
 		for (i = 0; i < room; i++)
 			if (old[i])
-				seen_before(x, old[i]);
+				seen_before(s, old[i]);
 		free(old);
 	}
-	for (at = key & (x->seen_room - 1); x->seen[at]; at = (at + 1) & (x->seen_room - 1))
-		if (x->seen[at] == key)
+	for (at = key & (s->room - 1); s->key[at]; at = (at + 1) & (s->room - 1))
+		if (s->key[at] == key)
 			return true;
-	x->seen[at] = key;
-	x->seen_count++;
+	s->key[at] = key;
+	s->count++;
 	return false;
 }
 
 void explore_free(struct explore *x)
 {
-	free(x->seen);
-	x->seen = NULL;
-	x->seen_count = x->seen_room = 0;
+	free(x->seen.key);
+	free(x->distinct.key);
+	memset(&x->seen, 0, sizeof(x->seen));
+	memset(&x->distinct, 0, sizeof(x->distinct));
+}
+
+static const char *crash_name(const struct point *p, char text[40])
+{
+	if (p->crash == CRASH_BRICK)
+		snprintf(text, 40, "power cut of brick %u alone", p->brick);
+	else
+		snprintf(text, 40, "%s", p->crash == CRASH_POWER ? "power cut" : "client crash");
+	return text;
 }
 
 static const char *const event_names[] = {
@@ -71,14 +86,14 @@ static const char *const event_names[] = {
 static char *where(const struct point *p, const char *how, char *why)
 {
 	struct sim_event e = {0};
-	char last[96] = "nothing";
+	char last[96] = "nothing", name[40];
 	char *text;
 
 	if (p->event && sim_event(p->sim, p->event - 1, &e))
 		snprintf(last, sizeof(last), "%s of %016llx+%u on brick %u", event_names[e.kind],
 			 (unsigned long long)e.addr, e.length, e.brick);
 	text = say("%s%s at event %llu (behind %s), step %u %s, %zu volatile pieces, %s: %s", p->outer,
-		   p->crash == SIM_POWER_CUT ? "power cut" : "client crash", (unsigned long long)p->event, last, p->step,
+		   crash_name(p, name), (unsigned long long)p->event, last, p->step,
 		   p->in_flight ? "in flight" : "returned", p->count, how, why);
 	free(why);
 	return text;
@@ -89,37 +104,93 @@ static char *every_crash(struct point *p);
 /* The recovery of an image was recorded: crash it at its events; at its end what was seen must stay. */
 static char *crash_recovery(const struct point *p, struct sim *image, const struct tree *seen, const char *how)
 {
-	uint64_t events = sim_events(image), e, stride = events / p->x->recovery_points + 1;
-	char *why = NULL;
+	struct explore *x = p->x;
+	uint64_t events = sim_events(image), e, stride = events / (p->depth ? x->again_points : x->recovery_points) + 1;
+	uint64_t random = x->seed ^ x->examined * 1000003;
+	unsigned bricks = sim_bricks(image), kinds = bricks > 1 ? 3 : 2, turn = random_below(&random, 12);
+	char *why = NULL, name[40];
 
-	for (e = events % stride; e <= events && !why; e += stride) {
-		struct point q = {.x = p->x, .oracle = p->oracle, .sim = image, .event = e, .crash = SIM_POWER_CUT,
-				  .step = p->step, .in_flight = p->in_flight, .depth = 1,
-				  .same = e == events ? seen : p->same, .random = p->x->seed + e};
+	x->recoveries++;
+	x->deep += p->depth;
+	/* Any events, and the last; a power cut at each, and by turns one of the other crashes. */
+	for (e = random_below(&random, stride); !why; e = e + stride < events ? e + stride : events) {
+		for (int other = 0; other < 2 && !why; other++) {
+			struct point q = {.x = x, .oracle = p->oracle, .sim = image, .event = e, .crash = CRASH_POWER,
+					  .step = p->step, .in_flight = p->in_flight, .depth = p->depth + 1,
+					  .same = e == events ? seen : p->same, .random = x->seed + e};
 
-		snprintf(q.outer, sizeof(q.outer), "%s at event %llu, %s, then in its recovery: ",
-			 p->crash == SIM_POWER_CUT ? "power cut" : "client crash", (unsigned long long)p->event, how);
-		why = every_crash(&q);
+			if (other) {
+				q.crash = turn % kinds ? CRASH_CLIENT : CRASH_POWER;
+				if (turn % kinds == 2) {
+					q.crash = CRASH_BRICK;
+					q.brick = turn / kinds % bricks;
+				}
+				turn++;
+				if (q.crash == CRASH_POWER)
+					continue;
+			}
+			snprintf(q.outer, sizeof(q.outer), "%.80s%s at event %llu, %s, then in its recovery: ", p->outer,
+				 crash_name(p, name), (unsigned long long)p->event, how);
+			why = every_crash(&q);
+		}
+		if (e == events)
+			break;
 	}
+	return why;
+}
+
+/* What is seen must be allowed. */
+static char *see(const struct point *p, struct fs *fs, struct tree *tree)
+{
+	char *why;
+
+	if (tree_take(tree, fs, &why))
+		return why;
+	return p->same ? tree_differ(p->same, tree) : oracle_allowed(p->oracle, p->step, p->in_flight, tree, NULL);
+}
+
+/* fsck -y twice: the second time there is nothing to repair; and the first has lost nothing. */
+static char *repair(const struct point *p, struct sim *image)
+{
+	struct sim *copy = sim_snapshot(image);
+	struct tree tree = {0};
+	uint64_t found = 0;
+	struct fs *fs;
+	char *why = world_repair(copy, &found);
+
+	if (!why)
+		why = world_repair(copy, &found);
+	if (!why && found)
+		why = say("fsck -y finds %llu problems the second time", (unsigned long long)found);
+	if (!why && !world_mount(copy, &fs, false, &why)) {
+		why = see(p, fs, &tree);
+		fs_abandon(fs);
+		tree_free(&tree);
+	}
+	sim_delete(copy);
 	return why;
 }
 
 static char *examine(struct point *p, struct sim *image, const char *how)
 {
 	struct explore *x = p->x;
-	bool recover = p->depth == 0 && (p->crash == SIM_CLIENT_CRASH || (x->recovery && x->images % x->recovery == 0));
-	bool use = x->use_every && x->images % x->use_every == 0;
+	bool recover = p->depth == 0 && (p->crash != CRASH_POWER || (x->recovery && x->examined % x->recovery == 0));
+	bool use = x->use_every && x->examined % x->use_every == 0;
 	struct tree tree = {0};
 	struct fs *fs;
 	char *why;
 	int rc;
 
+	if (p->depth && p->depth < DEPTH && x->again)
+		recover = x->depth_one++ % x->again == 0;
 	world_alive();
 	if (use) {
 		struct sim *copy = sim_snapshot(image);
 
 		why = world_check(copy, true);
 		sim_delete(copy);
+		if (!why && world_repair)
+			why = repair(p, image);
 		if (why)
 			return why;
 	}
@@ -128,12 +199,7 @@ static char *examine(struct point *p, struct sim *image, const char *how)
 	x->mounts++;
 	if (world_mount(image, &fs, true, &why))
 		return why;
-	if (!tree_take(&tree, fs, &why)) {
-		if (p->same)
-			why = tree_differ(p->same, &tree);
-		else
-			why = oracle_allowed(p->oracle, p->step, p->in_flight, &tree, NULL);
-	}
+	why = see(p, fs, &tree);
 	if (why) {
 		fs_abandon(fs);
 	} else {
@@ -160,15 +226,19 @@ static char *one_image(struct point *p, const char *how)
 
 	if (x->stop && x->stop(x->stop_arg))
 		return NULL;
-	image = sim_image(p->sim, p->event, p->crash, p->selection);
+	if (p->crash == CRASH_BRICK)
+		image = sim_image_of_cut(p->sim, p->event, p->brick, p->selection);
+	else
+		image = sim_image(p->sim, p->event, p->crash == CRASH_POWER ? SIM_POWER_CUT : SIM_CLIENT_CRASH, p->selection);
 	if (!image)
 		return say("event %llu is not in the recording", (unsigned long long)p->event);
-	key = (sim_hash(image) + p->step * 2 + p->in_flight) * 0x9e3779b97f4a7c15ull + (p->crash == SIM_POWER_CUT) +
-	      (p->same ? 2 : 0);
-	if (seen_before(x, key)) {
+	key = sim_hash(image);
+	x->images += !seen_before(&x->distinct, key);
+	key = (key + p->step * 2 + p->in_flight) * 0x9e3779b97f4a7c15ull + (p->same ? 2 : 0);
+	if (seen_before(&x->seen, key)) {
 		x->duplicates++;
 	} else {
-		x->images++;
+		x->examined++;
 		why = examine(p, image, how);
 		if (why)
 			why = where(p, how, why);
@@ -252,7 +322,7 @@ static void select_random(struct point *p)
 
 static char *selections(struct point *p)
 {
-	unsigned all = p->depth ? 1 : p->x->subsets;
+	unsigned all = p->depth ? p->x->recovery_subsets : p->x->subsets;
 	size_t i, stride;
 	uint64_t mask;
 	char how[64];
@@ -290,7 +360,7 @@ static char *selections(struct point *p)
 				why = one_image(p, how);
 		}
 	}
-	for (i = 0; i < (p->depth ? 1 : p->x->randoms) && !why; i++) {
+	for (i = 0; i < (p->depth ? p->x->recovery_randoms : p->x->randoms) && !why; i++) {
 		select_random(p);
 		snprintf(how, sizeof(how), "random selection %zu", i);
 		why = one_image(p, how);
@@ -301,7 +371,8 @@ static char *selections(struct point *p)
 static char *every_crash(struct point *p)
 {
 	size_t i, n, room = 64;
-	char *why;
+	bool some = false;
+	char *why = NULL;
 
 	p->pieces = need(malloc(room * sizeof(*p->pieces)));
 	n = sim_pieces(p->sim, p->event, p->pieces, room, &p->atoms);
@@ -309,13 +380,20 @@ static char *every_crash(struct point *p)
 		p->pieces = need(realloc(p->pieces, n * sizeof(*p->pieces)));
 		n = sim_pieces(p->sim, p->event, p->pieces, n, &p->atoms);
 	}
-	/* what has arrived stays when only the client dies */
-	for (i = 0; i < n; i++)
-		if (p->crash == SIM_POWER_CUT || !p->pieces[i].drained)
+	/* what has arrived stays where only the client dies */
+	for (i = 0; i < n; i++) {
+		bool cut = p->crash == CRASH_POWER || (p->crash == CRASH_BRICK && p->pieces[i].brick == p->brick);
+
+		some |= cut;
+		if (cut || !p->pieces[i].drained)
 			p->pieces[p->count++] = p->pieces[i];
+	}
 	p->selection = need(calloc(1, p->atoms / 8 + 1));
-	p->x->points++;
-	why = selections(p);
+	/* A brick that has nothing volatile loses nothing: that is the client's crash. */
+	if (some || p->crash != CRASH_BRICK) {
+		p->x->points++;
+		why = selections(p);
+	}
 	free(p->selection);
 	free(p->pieces);
 	return why;
@@ -337,17 +415,17 @@ static void step_at(const struct world *w, uint64_t event, unsigned *step, bool 
 char *explore(struct explore *x, struct world *w)
 {
 	uint64_t events = sim_events(w->sim), e;
+	unsigned bricks = sim_bricks(w->sim), kind;
 	char *why = NULL;
-	int crash;
 
-	for (e = 0; e <= events && !why; e++) {
-		if (x->only_event != UINT64_MAX && e != x->only_event)
-			continue;
-		for (crash = SIM_POWER_CUT; crash <= SIM_CLIENT_CRASH && !why; crash++) {
-			struct point p = {.x = x, .oracle = w->run.oracle, .sim = w->sim, .event = e, .crash = crash,
-					  .random = x->seed ^ e * 1000003 ^ crash};
+	for (e = x->first_event; e <= events && e <= x->last_event && !why; e++) {
+		/* all, the client, each brick by itself */
+		for (kind = 0; kind < 2 + (bricks > 1 ? bricks : 0) && !why; kind++) {
+			struct point p = {.x = x, .oracle = w->run.oracle, .sim = w->sim, .event = e,
+					  .crash = kind < 2 ? (enum crash)kind : CRASH_BRICK, .brick = kind < 2 ? 0 : kind - 2,
+					  .random = x->seed ^ e * 1000003 ^ kind};
 
-			if (!(crash == SIM_POWER_CUT ? x->power : x->client))
+			if (!(kind == 0 ? x->power : kind == 1 ? x->client : x->apart))
 				continue;
 			step_at(w, e, &p.step, &p.in_flight);
 			why = every_crash(&p);

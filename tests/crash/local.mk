@@ -10,7 +10,8 @@ tests_crash_libsim_la_LIBADD = $(XXHASH_LIBS)
 # The oracle, and the driver of the crash tests.
 crash_driver = \
 	tests/crash/util.h \
-	tests/crash/crash.c \
+	tests/crash/crash.c tests/crash/teeth.c \
+	tests/crash/scenario.h tests/crash/scenario.c \
 	tests/crash/explore.h tests/crash/explore.c \
 	tests/crash/world.h tests/crash/world.c \
 	tests/crash/workload.h tests/crash/workload.c tests/crash/workload-run.c \
@@ -40,5 +41,19 @@ check_PROGRAMS += tests/crash/crash
 tests_crash_crash_SOURCES = $(crash_driver)
 tests_crash_crash_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs
 tests_crash_crash_LDADD = tests/crash/libsim.la brickfs/libcore.la
-dist_check_SCRIPTS += tests/crash/crash-live.sh tests/crash/crash-classic.sh tests/crash/crash-short.sh tests/crash/crash-random.sh tests/crash/crash-teeth.sh
-TESTS += tests/crash/crash-live.sh tests/crash/crash-classic.sh tests/crash/crash-short.sh tests/crash/crash-random.sh tests/crash/crash-teeth.sh
+
+# The same over a core that has switches for faults (brickfs/mutate.h), and the random damage, too.
+check_LTLIBRARIES += tests/crash/libmutants.la
+tests_crash_libmutants_la_SOURCES = $(brickfs_libcore_la_SOURCES) tests/crash/mutate.c
+tests_crash_libmutants_la_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs $(XXHASH_CFLAGS) -DBRICKFS_MUTATIONS
+tests_crash_libmutants_la_LIBADD = common/libbrick.la $(XXHASH_LIBS)
+check_PROGRAMS += tests/crash/mutants tests/crash/flip-mutants
+tests_crash_mutants_SOURCES = $(crash_driver)
+tests_crash_mutants_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs -DBRICKFS_MUTATIONS
+tests_crash_mutants_LDADD = tests/crash/libsim.la tests/crash/libmutants.la
+tests_crash_flip_mutants_SOURCES = tests/unit/test_flips.c
+tests_crash_flip_mutants_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs -I$(top_srcdir)/tests/unit $(CHECK_CFLAGS)
+tests_crash_flip_mutants_LDADD = tests/unit/libsimfs.la tests/crash/libsim.la tests/crash/libmutants.la $(CHECK_LIBS)
+
+dist_check_SCRIPTS += tests/crash/crash-live.sh tests/crash/crash-classic.sh tests/crash/crash-short.sh tests/crash/crash-random.sh tests/crash/crash-teeth.sh tests/crash/crash-flips.sh
+TESTS += tests/crash/crash-live.sh tests/crash/crash-classic.sh tests/crash/crash-short.sh tests/crash/crash-random.sh tests/crash/crash-teeth.sh tests/crash/crash-flips.sh

@@ -449,6 +449,7 @@ static void submit_persist(struct backend_session *session, unsigned lane, struc
 	if (sim->drop_nth && !--sim->drop_nth) {
 		q->dropped = true;
 		sim->dropped++;
+		sim->dropped_at = sim->records;
 	}
 	q->event = sim->recording ? sim->records : UINT64_MAX;
 	q->seq = sim_do(sim, &record);

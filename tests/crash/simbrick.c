@@ -291,6 +291,23 @@ size_t sim_pieces(struct sim *sim, uint64_t event, struct sim_piece *pieces, siz
 	return n;
 }
 
+struct sim *sim_image_of_cut(struct sim *sim, uint64_t event, unsigned brick, const uint8_t *selection)
+{
+	struct sim *child = NULL;
+
+	pthread_mutex_lock(&sim->mutex);
+	if (brick < sim->bricks && seek_event(sim, event)) {
+		struct sim_state *state = state_clone(sim->cursor);
+
+		state_crash_apart(state, brick, selection);
+		child = offspring(sim, state);
+		child->brick[brick].instance++;
+		child->brick[brick].loss_epoch++;
+	}
+	pthread_mutex_unlock(&sim->mutex);
+	return child;
+}
+
 struct sim *sim_image(struct sim *sim, uint64_t event, enum sim_crash crash, const uint8_t *selection)
 {
 	struct sim *child = NULL;
@@ -476,6 +493,15 @@ uint64_t sim_dropped(struct sim *sim)
 
 	pthread_mutex_unlock(&sim->mutex);
 	return n;
+}
+
+uint64_t sim_dropped_at(struct sim *sim)
+{
+	pthread_mutex_lock(&sim->mutex);
+	uint64_t at = sim->dropped_at;
+
+	pthread_mutex_unlock(&sim->mutex);
+	return at;
 }
 
 void sim_forget_settle(struct sim *sim, bool on)

@@ -123,6 +123,8 @@ enum sim_crash {
 };
 /* A new sim without sessions, of the same bricks; NULL when event is beyond the recording. */
 struct sim *sim_image(struct sim *sim, uint64_t event, enum sim_crash crash, const uint8_t *selection);
+/* One brick alone loses its power, and the client dies: what the other bricks have is as after a client's crash. */
+struct sim *sim_image_of_cut(struct sim *sim, uint64_t event, unsigned brick, const uint8_t *selection);
 /* Of all there is: same hash, same image (allocated IDs, durable and visible content, pieces). Incremental. */
 uint64_t sim_hash(struct sim *sim);
 
@@ -155,6 +157,7 @@ void sim_fault(struct sim *sim, int brick, enum sim_call call, unsigned nth, int
 /* Mutation: the nth persist from now on does nothing and answers 0. 0: none. */
 void sim_drop_persist(struct sim *sim, uint64_t nth);
 uint64_t sim_dropped(struct sim *sim);	/* how many were */
+uint64_t sim_dropped_at(struct sim *sim);	/* the event of the recording that submitted the last one */
 /* Mutation: an unmap that is not CLEAN, or a dead session, does not unsettle. */
 void sim_forget_settle(struct sim *sim, bool on);
 

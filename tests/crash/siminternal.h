@@ -81,7 +81,7 @@ struct sim {
 	struct backend_session *sessions;
 	uint64_t calls[SIM_CALLS], entries[SIM_CALLS];
 	struct sim_fault fault[SIM_FAULTS_MAX];
-	uint64_t drop_nth, dropped;
+	uint64_t drop_nth, dropped, dropped_at;
 
 	bool recording;
 	uint64_t seq0;			/* of event 0 */

@@ -658,6 +658,27 @@ void state_crash(struct sim_state *state, int brick, enum sim_crash crash, const
 	}
 }
 
+void state_crash_apart(struct sim_state *state, unsigned brick, const uint8_t *selection)
+{
+	uint64_t atoms, from = 0, to = 0;
+	uint8_t *rest;
+
+	/* The bits of the pieces that are left when that brick's are gone. */
+	state_pieces(state, 0, NULL, 0, &atoms);
+	rest = sim_alloc(atoms / 8 + 1);
+	for (size_t i = 0; i < state->pieces; i++) {
+		uint32_t n = piece_atoms(&state->piece[i]);
+
+		for (uint32_t a = 0; a < n && state->piece[i].brick != brick; a++, to++)
+			if (selection && selection[(from + a) / 8] >> (from + a) % 8 & 1)
+				rest[to / 8] |= (uint8_t)(1u << to % 8);
+		from += n;
+	}
+	state_crash(state, (int)brick, SIM_POWER_CUT, selection);
+	state_crash(state, -1, SIM_CLIENT_CRASH, rest);
+	free(rest);
+}
+
 static uint64_t page_hash(struct page *page)
 {
 	static const uint8_t zeroes[SIM_PAGE];

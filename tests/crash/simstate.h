@@ -51,6 +51,8 @@ void state_poke(struct sim_state *state, unsigned brick, uint64_t addr, const vo
 size_t state_pieces(const struct sim_state *state, uint64_t seq0, struct sim_piece *pieces, size_t max, uint64_t *atoms);
 /* In place. brick: -1 all. */
 void state_crash(struct sim_state *state, int brick, enum sim_crash crash, const uint8_t *selection);
+/* That brick loses its power, of the others the client dies; one selection for both. */
+void state_crash_apart(struct sim_state *state, unsigned brick, const uint8_t *selection);
 uint64_t state_hash(const struct sim_state *state);
 
 struct sim_data *data_new(const void *bytes, uint32_t length);

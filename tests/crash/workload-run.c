@@ -444,6 +444,10 @@ static char *whole(struct run *run, const struct step *s)
 				   (unsigned long long)st.f_blocks, (unsigned long long)st.f_bfree,
 				   (unsigned long long)st.f_bavail);
 		return NULL;
+	case STEP_RESTART:
+		if (run->restart)
+			run->restart(run, (unsigned)s->a);
+		return NULL;
 	case STEP_CLOSE:
 		return close_slot(run, s->a);
 	default:

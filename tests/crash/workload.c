@@ -30,7 +30,7 @@ static const struct {
 	[STEP_FLUSH] = {"flush", F_P},		 [STEP_FSYNC] = {"fsync", F_P},
 	[STEP_FDATASYNC] = {"fdatasync", F_P},	 [STEP_STATFS] = {"statfs", F_NONE},
 	[STEP_TICK] = {"tick", F_NONE},		 [STEP_CHECKPOINT] = {"checkpoint", F_NONE},
-	[STEP_REMOUNT] = {"remount", F_NONE},
+	[STEP_RESTART] = {"restart", F_N},	 [STEP_REMOUNT] = {"remount", F_NONE},
 };
 
 void workload_add(struct workload *w, const struct step *step)
@@ -246,7 +246,7 @@ static const char *const other_letters[] = {
 	"mkdir /c",	   "mkdir /d/c",	"rmdir /d",	   "rmdir /d/c",      "unlink /e/a",
 	"rename /c /e",	   "chmod /a 600",	"chmod /d 2775",   "utime /b 1000",   "rmxattr /b user.old",
 	"setxattr /a user.big 3000", "fsync /",	"fsync /d",	   "tick",	      "checkpoint",
-	"remount",	   "open 0 /a",		"open 0 /d/a",	   "write @0 0 200k", "close 0",
+	"remount",	   "restart 0",		"open 0 /a",		"open 0 /d/a",	   "write @0 0 200k", "close 0",
 };
 
 #define FILE_LETTERS (sizeof(file_letters) / sizeof(file_letters[0]))
@@ -301,6 +301,8 @@ static const char *const classics[] = {
 	/* checkpoints between */
 	"checkpoint; write /b 50 20; unlink /a; checkpoint; setxattr /b user.big 3000; fsync /b",
 	"write /c 0 9000; checkpoint; rename /c /b; remount; checkpoint; unlink /b",
+	/* a brick comes back with all its bytes, and nothing of it is mapped */
+	"write /c 0 9000; restart 0; append /c 5000; fsync /c; write /d/a 100 5000; restart 0; truncate /d/a 60; restart 0; fsync /d/a",
 };
 
 size_t workload_classics(void)
@@ -356,7 +358,7 @@ void workload_random(struct workload *w, uint64_t seed, size_t steps, bool heavy
 		[STEP_ZEROKEEP] = 1, [STEP_FALLOC] = 2, [STEP_FALLOCKEEP] = 2, [STEP_SETXATTR] = 4, [STEP_RMXATTR] = 2,
 		[STEP_CHMOD] = 2, [STEP_CHOWN] = 1, [STEP_UTIME] = 1, [STEP_OPEN] = 3, [STEP_CLOSE] = 2, [STEP_FLUSH] = 1,
 		[STEP_FSYNC] = 3, [STEP_FDATASYNC] = 2, [STEP_STATFS] = 1, [STEP_TICK] = 6, [STEP_CHECKPOINT] = 1,
-		[STEP_REMOUNT] = 1,
+		[STEP_RESTART] = 2, [STEP_REMOUNT] = 1,
 	};
 	static const unsigned modes[] = {0600, 0644, 0755, 02755, 01777, 0};
 	uint64_t r = seed, sum = 0, pick;

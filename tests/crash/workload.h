@@ -13,7 +13,7 @@
  *   falloc P OFFSET LENGTH | fallockeep P OFFSET LENGTH
  *   setxattr P NAME LENGTH | rmxattr P NAME | chmod P OCTAL | chown P UID | utime P SECONDS
  *   open N P | close N | flush P | fsync P | fdatasync P | statfs
- *   tick | checkpoint | remount
+ *   tick | checkpoint | restart BRICK | remount
  */
 #ifndef TESTS_WORKLOAD_H
 #define TESTS_WORKLOAD_H
@@ -34,7 +34,7 @@ enum step_kind {
 	STEP_PUNCH, STEP_ZERO, STEP_ZEROKEEP, STEP_FALLOC, STEP_FALLOCKEEP,
 	STEP_SETXATTR, STEP_RMXATTR, STEP_CHMOD, STEP_CHOWN, STEP_UTIME,
 	STEP_OPEN, STEP_CLOSE, STEP_FLUSH, STEP_FSYNC, STEP_FDATASYNC, STEP_STATFS,
-	STEP_TICK, STEP_CHECKPOINT, STEP_REMOUNT,
+	STEP_TICK, STEP_CHECKPOINT, STEP_RESTART, STEP_REMOUNT,
 	STEP_KINDS
 };
 
@@ -83,6 +83,8 @@ struct run {
 	unsigned enospc;			/* steps that ended so */
 	/* Unmounts and mounts again (STEP_REMOUNT): changes fs. */
 	int (*remount)(struct run *run, void *arg);
+	/* A brick ends and comes back at once with all its bytes (STEP_RESTART): nobody sees more than a pause. May be NULL. */
+	void (*restart)(struct run *run, unsigned brick);
 	/* Called when a step of the oracle (oracle_steps()) begins and when it returned. May be NULL. */
 	void (*boundary)(struct run *run, bool returned);
 	void *arg;

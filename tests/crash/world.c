@@ -12,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define HANG_SECONDS 120
+#define HANG_SECONDS 900	/* of a busy machine */
 
 static char the_case[16384];
 
@@ -185,6 +185,13 @@ static int remount(struct run *run, void *arg)
 	return rc;
 }
 
+static void restart(struct run *run, unsigned brick)
+{
+	struct world *w = run->arg;
+
+	sim_restart(w->sim, brick % sim_bricks(w->sim));
+}
+
 static void boundary(struct run *run, bool returned)
 {
 	struct world *w = run->arg;
@@ -208,6 +215,7 @@ int world_open(struct world *w, struct sim *from, char **why)
 	w->run.oracle = oracle_new();
 	w->run.remount = remount;
 	w->run.boundary = boundary;
+	w->run.restart = restart;
 	w->run.arg = w;
 	return world_mount(w->sim, &w->run.fs, false, why);
 }
@@ -317,6 +325,8 @@ char *world_check(struct sim *sim, bool crashed)
 	return why;
 }
 
+char *(*world_repair)(struct sim *sim, uint64_t *found);
+
 /* Growing a file must show zeroes, whatever the crash left behind its end. */
 static char *check_tails(struct fs *fs, const struct tree *tree)
 {
@@ -363,21 +373,25 @@ static char *check_tails(struct fs *fs, const struct tree *tree)
 /* A user at work: new files of each form, read back, renamed. */
 static char *use(struct fs *fs)
 {
-	static const uint64_t sizes[] = {50, 9000, 1400 << 10};
+	static const uint64_t sizes[] = {50, 9000, 1025 << 10};
 	static const struct fs_cred cred = {.uid = 1, .gid = 1};
-	uint8_t *buffer = need(malloc(2 << 20)), *back = need(malloc(2 << 20));
+	static uint8_t *buffer, *back;
 	struct stat dir, st;
 	char *why = NULL;
 	int64_t rc;
 	size_t i;
 
+	if (!buffer) {
+		buffer = need(malloc(2 << 20));
+		back = need(malloc(2 << 20));
+		oracle_fill(7, 0, buffer, 2 << 20);
+	}
 	rc = fs_mkdir(fs, FS_ROOT_INO, "new", 0755, &cred, &dir);
 	for (i = 0; !rc && !why && i < sizeof(sizes) / sizeof(sizes[0]); i++) {
 		rc = fs_mknod(fs, dir.st_ino, "file", S_IFREG | 0644, 0, &cred, &st);
 		if (rc)
 			break;
 		rc = fs_open(fs, st.st_ino, true);
-		oracle_fill(7 + i, 0, buffer, sizes[i]);
 		if (!rc)
 			rc = fs_write(fs, st.st_ino, buffer, sizes[i], 0);
 		if (rc == (int64_t)sizes[i]) {
@@ -395,8 +409,6 @@ static char *use(struct fs *fs)
 	if (rc && rc != -ENOSPC && !why)
 		why = say("use: %s", strerror(-rc));
 	fs_forget(fs, dir.st_ino, 1);
-	free(buffer);
-	free(back);
 	return why;
 }
 

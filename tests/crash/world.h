@@ -55,6 +55,11 @@ void world_close(struct world *world);
 /* fsck.brickfs -n: NULL, or what it found. crashed: what the next mount mends by itself is no problem. */
 char *world_check(struct sim *sim, bool crashed);
 /*
+ * fsck.brickfs -y, for a core that can repair: repairs what a crash left; *found: how much there was. NULL, or what went
+ * wrong.  While it is NULL, repairs are not tried.
+ */
+extern char *(*world_repair)(struct sim *sim, uint64_t *found);
+/*
  * Everything that must hold of a filesystem that was mounted after a crash and unmounted in order: it checks
  * clean, looks as `tree`, has no old bytes behind ends of files, takes new files, lets everything be
  * deleted, and has all its space back.

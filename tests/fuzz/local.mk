@@ -10,3 +10,61 @@ tests_fuzz_fuzz_wire_libfuzzer_SOURCES = tests/fuzz/fuzz_wire.c tests/fuzz/wire_
 tests_fuzz_fuzz_wire_libfuzzer_CPPFLAGS = $(AM_CPPFLAGS) -DFUZZ_LIBFUZZER
 tests_fuzz_fuzz_wire_libfuzzer_CFLAGS = $(AM_CFLAGS) -fsanitize=fuzzer,address,undefined
 tests_fuzz_fuzz_wire_libfuzzer_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer,address,undefined
+
+# The other targets (fuzz.h): with driver.c they run in make check; "make CC=clang tests/fuzz/fuzz_X_libfuzzer" makes the libFuzzer one.
+FUZZ_FLAGS = -fsanitize=fuzzer,address,undefined
+fuzz_driver = tests/fuzz/fuzz.h tests/fuzz/driver.c
+
+check_PROGRAMS += tests/fuzz/fuzz_format
+TESTS += tests/fuzz/fuzz_format
+tests_fuzz_fuzz_format_SOURCES = tests/fuzz/fuzz_format.c $(fuzz_driver)
+tests_fuzz_fuzz_format_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs
+tests_fuzz_fuzz_format_LDADD = brickfs/libcore.la
+EXTRA_PROGRAMS += tests/fuzz/fuzz_format_libfuzzer
+tests_fuzz_fuzz_format_libfuzzer_SOURCES = tests/fuzz/fuzz_format.c tests/fuzz/fuzz.h brickfs/format.c
+tests_fuzz_fuzz_format_libfuzzer_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs $(XXHASH_CFLAGS)
+tests_fuzz_fuzz_format_libfuzzer_CFLAGS = $(AM_CFLAGS) $(FUZZ_FLAGS)
+tests_fuzz_fuzz_format_libfuzzer_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_FLAGS)
+tests_fuzz_fuzz_format_libfuzzer_LDADD = $(XXHASH_LIBS)
+
+check_PROGRAMS += tests/fuzz/fuzz_mount
+TESTS += tests/fuzz/fuzz_mount
+tests_fuzz_fuzz_mount_SOURCES = tests/fuzz/fuzz_mount.c $(fuzz_driver)
+tests_fuzz_fuzz_mount_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs -I$(top_srcdir)/tests/crash
+tests_fuzz_fuzz_mount_LDADD = tests/crash/libsim.la brickfs/libcore.la
+EXTRA_PROGRAMS += tests/fuzz/fuzz_mount_libfuzzer
+tests_fuzz_fuzz_mount_libfuzzer_SOURCES = tests/fuzz/fuzz_mount.c tests/fuzz/fuzz.h \
+	$(brickfs_libcore_la_SOURCES) $(tests_crash_libsim_la_SOURCES)
+tests_fuzz_fuzz_mount_libfuzzer_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs -I$(top_srcdir)/tests/crash $(XXHASH_CFLAGS)
+tests_fuzz_fuzz_mount_libfuzzer_CFLAGS = $(AM_CFLAGS) $(FUZZ_FLAGS)
+tests_fuzz_fuzz_mount_libfuzzer_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_FLAGS)
+tests_fuzz_fuzz_mount_libfuzzer_LDADD = common/libbrick.la $(XXHASH_LIBS)
+
+check_PROGRAMS += tests/fuzz/fuzz_lane
+TESTS += tests/fuzz/fuzz_lane
+tests_fuzz_fuzz_lane_SOURCES = tests/fuzz/fuzz_lane.c $(fuzz_driver)
+tests_fuzz_fuzz_lane_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/target
+tests_fuzz_fuzz_lane_LDADD = target/libserver.la
+EXTRA_PROGRAMS += tests/fuzz/fuzz_lane_libfuzzer
+tests_fuzz_fuzz_lane_libfuzzer_SOURCES = tests/fuzz/fuzz_lane.c tests/fuzz/fuzz.h \
+	$(target_libserver_la_SOURCES) $(target_libstore_la_SOURCES) $(common_libcommon_la_SOURCES)
+tests_fuzz_fuzz_lane_libfuzzer_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/target $(PMEM2_CFLAGS) $(XXHASH_CFLAGS)
+tests_fuzz_fuzz_lane_libfuzzer_CFLAGS = $(AM_CFLAGS) $(FUZZ_FLAGS)
+tests_fuzz_fuzz_lane_libfuzzer_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_FLAGS)
+tests_fuzz_fuzz_lane_libfuzzer_LDADD = $(PMEM2_LIBS) $(XXHASH_LIBS) $(PTHREAD_LIBS)
+
+# common/libbrick.la exports only its interface; what the brick's side of the protocol needs is in libcommon.
+check_PROGRAMS += tests/fuzz/fuzz_peer
+TESTS += tests/fuzz/fuzz_peer
+tests_fuzz_fuzz_peer_SOURCES = tests/fuzz/fuzz_peer.c $(fuzz_driver)
+tests_fuzz_fuzz_peer_LDADD = common/libbrick.la common/libcommon.la $(PTHREAD_LIBS)
+EXTRA_PROGRAMS += tests/fuzz/fuzz_peer_libfuzzer
+tests_fuzz_fuzz_peer_libfuzzer_SOURCES = tests/fuzz/fuzz_peer.c tests/fuzz/fuzz.h \
+	$(common_libbrick_la_SOURCES) $(common_libcommon_la_SOURCES)
+tests_fuzz_fuzz_peer_libfuzzer_CFLAGS = $(AM_CFLAGS) $(FUZZ_FLAGS)
+tests_fuzz_fuzz_peer_libfuzzer_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_FLAGS)
+tests_fuzz_fuzz_peer_libfuzzer_LDADD = $(PTHREAD_LIBS)
+
+dist_check_SCRIPTS += tests/fuzz/corpus.sh
+TESTS += tests/fuzz/corpus.sh
+EXTRA_DIST += tests/fuzz/README.md tests/fuzz/corpus

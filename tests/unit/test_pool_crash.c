@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Crashes of the pool, enumerated.  While a scenario runs, each persist of the
- * pool leaves images of what a power cut at that moment may leave behind: with
- * nothing but what was persisted so far, with everything that was stored, and
- * with either half of the bytes that were on their way.  Each image must open,
+ * pool leaves images of what a power cut at that moment may leave behind.  What is stored and not
+ * persisted falls into pieces: each unit of 8 bytes of headers and slot words, halves of longer runs.  Any of
+ * them may be there: all subsets when there are few (BRICKFS_TEST_SUBSETS in the environment, 3), else none, all,
+ * every prefix, all but one, only one, and random ones (BRICKFS_TEST_SEED); and the bytes on
+ * their way torn in the middle.  Each distinct image must open,
  * hold exactly the blocks that it has to (an operation under way may count or
  * not), their bytes, and only zeroes in what it gives out next.
  *
@@ -11,11 +13,14 @@
  */
 #include <pthread.h>
 #include <sys/mman.h>
+#include <xxhash.h>
 
 #include "pool_scratch.h"
 
 #define BLOCKS 16	/* block numbers of the scenarios: 0 .. 15 */
-#define IMAGES_MAX 4000
+#define IMAGES_MAX 6000
+#define PIECES_MAX 4096
+#define LONE_MAX 6		/* prefixes, all but one, only one: of so many each, at most */
 
 enum claim { ABSENT, PRESENT, EITHER };
 
@@ -30,7 +35,10 @@ struct image {
 	struct oracle oracle;
 	const char *kind;
 	unsigned event;
+	uint64_t hash;
 };
+
+struct piece { uint64_t offset, length; };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;	/* oracle, shadow, images */
 static struct oracle oracle;
@@ -51,9 +59,19 @@ static void image_path(char *path, size_t size, unsigned number)
 /* bytes [0, size) to a file, without its zero pages. */
 static void save(const uint8_t *bytes, uint64_t size, const char *kind)
 {
+	uint64_t hash = XXH3_64bits(&oracle, sizeof(oracle)) + size;
 	char path[400];
 	int fd;
 
+	for (uint64_t at = 0; at < size; at += 4096) {
+		size_t n = size - at < 4096 ? (size_t)(size - at) : 4096;
+
+		if (!all_bytes(bytes + at, n, 0))
+			hash = hash * 0x9e3779b97f4a7c15ull + XXH3_64bits_withSeed(bytes + at, n, at);
+	}
+	for (unsigned i = image_count; i > 0; i--)
+		if (images[i - 1].hash == hash)
+			return;
 	if (image_count == IMAGES_MAX) {
 		fprintf(stderr, "too many images\n");
 		abort();
@@ -69,7 +87,111 @@ static void save(const uint8_t *bytes, uint64_t size, const char *kind)
 			abort();
 	}
 	close(fd);
-	images[image_count++] = (struct image){ oracle, kind, event_count };
+	images[image_count++] = (struct image){ oracle, kind, event_count, hash };
+}
+
+/* ---- what may be there */
+
+static struct piece pieces[PIECES_MAX];
+static uint8_t *kept;		/* what was stored, of all pieces */
+
+static unsigned long number(const char *name, unsigned long otherwise)
+{
+	const char *text = getenv(name);
+
+	return text && *text ? strtoul(text, NULL, 0) : otherwise;
+}
+
+static unsigned add_piece(unsigned n, uint64_t offset, uint64_t length)
+{
+	if (n == PIECES_MAX) {
+		fprintf(stderr, "too many pieces\n");
+		abort();
+	}
+	pieces[n] = (struct piece){ offset, length };
+	return n + 1;
+}
+
+/* Where what is stored differs from what is persisted. */
+static unsigned find_pieces(const uint8_t *now, uint64_t size)
+{
+	unsigned n = 0;
+
+	for (uint64_t page = 0; page < size; page += 4096) {
+		uint64_t end = size - page < 4096 ? size : page + 4096, at = page;
+
+		if (!memcmp(now + page, shadow + page, end - page))
+			continue;
+		while (at < end) {
+			uint64_t from = at;
+
+			while (at < end && memcmp(now + at, shadow + at, 8))
+				at += 8;
+			if (at - from > 64) {
+				uint64_t half = (at - from) / 2 & ~7ull;
+
+				n = add_piece(n, from, half);
+				n = add_piece(n, from + half, at - from - half);
+			} else {
+				for (; from < at; from += 8)
+					n = add_piece(n, from, 8);
+			}
+			at += at == from ? 8 : 0;
+		}
+	}
+	return n;
+}
+
+/* Into the shadow, or out of it again. */
+static void set_piece(const uint8_t *now, unsigned k, bool there)
+{
+	memcpy(shadow + pieces[k].offset, (there ? now : kept) + pieces[k].offset, pieces[k].length);
+}
+
+static void save_subsets(const uint8_t *now, uint64_t size)
+{
+	static unsigned short seed[3];
+	static bool seeded;
+	unsigned n = find_pieces(now, size), few = (unsigned)number("BRICKFS_TEST_SUBSETS", 3), stride = n / LONE_MAX + 1;
+
+	if (!seeded)
+		seed[0] = (unsigned short)number("BRICKFS_TEST_SEED", 1);
+	seeded = true;
+	for (unsigned k = 0; k < n; k++)
+		memcpy(kept + pieces[k].offset, shadow + pieces[k].offset, pieces[k].length);
+	if (n <= few) {
+		for (unsigned mask = 1; mask < 1u << n; mask++) {
+			for (unsigned k = 0; k < n; k++)
+				set_piece(now, k, mask >> k & 1);
+			save(shadow, size, "a subset");
+		}
+	} else {
+		for (unsigned k = 0; k < n; k++) {
+			set_piece(now, k, true);
+			if (k % stride == 0)
+				save(shadow, size, "a prefix");
+		}
+		save(shadow, size, "all stored");
+		for (unsigned k = event_count % stride; k < n; k += stride) {
+			set_piece(now, k, false);
+			save(shadow, size, "all but one");
+			set_piece(now, k, true);
+		}
+		for (unsigned k = 0; k < n; k++)
+			set_piece(now, k, false);
+		for (unsigned k = event_count % stride; k < n; k += stride) {
+			set_piece(now, k, true);
+			save(shadow, size, "only one");
+			set_piece(now, k, false);
+		}
+		for (unsigned random = 0; random < few; random++) {
+			for (unsigned k = 0; k < n; k++)
+				set_piece(now, k, nrand48(seed) >> 8 & 1);
+			save(shadow, size, "a random subset");
+		}
+	}
+	for (unsigned k = 0; k < n; k++)
+		set_piece(now, k, false);
 }
 
 static void on_persist(void *arg, const uint8_t *base, uint64_t offset, uint64_t length, bool done)
@@ -101,12 +223,12 @@ static void on_persist(void *arg, const uint8_t *base, uint64_t offset, uint64_t
 			save(shadow, (uint64_t)st.st_size, "second half");
 			memcpy(shadow + offset, page, length);
 		}
-		/* Everything that was ever stored. */
-		now = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
-		if (now == MAP_FAILED)
+		/* Everything that was ever stored: the bytes as they are now, others go on storing. */
+		now = malloc((size_t)st.st_size);
+		if (!now || pread(fd, now, (size_t)st.st_size, 0) != st.st_size)
 			abort();
-		save(now, (uint64_t)st.st_size, "all stored");
-		munmap(now, (size_t)st.st_size);
+		save_subsets(now, (uint64_t)st.st_size);
+		free(now);
 	} else if (!(forget_zeroes && length == SLOT && all_bytes(base + offset, SLOT, 0)) &&
 		   !(forget_headers && offset < POOL_FIRST_CHUNK)) {
 		memcpy(shadow + offset, base + offset, length);
@@ -251,7 +373,8 @@ static void setup(void)
 {
 	scratch_make(scratch_memory);
 	shadow = mmap(NULL, SHADOW_MAX, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	ck_assert_ptr_ne(shadow, MAP_FAILED);
+	kept = mmap(NULL, SHADOW_MAX, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	ck_assert(shadow != MAP_FAILED && kept != MAP_FAILED);
 }
 
 /* From here on persists are recorded, on top of the pool as it is. */

@@ -4,6 +4,7 @@
  */
 #include <check.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -187,6 +188,67 @@ START_TEST(client_crash)
 }
 END_TEST
 
+/* One brick loses its power alone: of its pieces any atoms are durable, the other's stay visible and volatile, or arrive. */
+START_TEST(cut_apart)
+{
+	struct backend_session *session[2];
+	struct backend_handle handle[2];
+	struct backend_io io[2];
+	struct sim *sim = sim_new(), *image;
+	char buffer[16];
+	uint64_t atoms;
+	int status;
+
+	for (unsigned b = 0; b < 2; b++) {
+		char endpoint[8];
+
+		snprintf(endpoint, sizeof(endpoint), "sim:%u", sim_add_brick(sim, 8));
+		ck_assert_int_eq(be->open(sim, endpoint, "rig", 1, 4, 100, &session[b]), 0);
+		ck_assert_int_eq(be->alloc(session[b], 0, (uint64_t[]){ ADDR(1 + b) }, 1, &status), 0);
+		ck_assert_int_eq(be->map(session[b], 0, (uint64_t[]){ ADDR(1 + b) }, 1, BACKEND_MAP_WRITE, &handle[b], &status), 0);
+	}
+	sim_record(sim, true);
+	/* in order: 2 atoms on brick 1, drained; 2 on brick 0 and 2 on brick 1, in flight */
+	io[1] = (struct backend_io){ .op = BACKEND_WRITE, .handle = handle[1], .length = 16, .buffer = "aaaaaaaabbbbbbbb" };
+	ck_assert_int_eq(be->submit(session[1], 0, &io[1]), 0);
+	ck_assert_int_eq(be->drain(session[1], 0), 0);
+	io[0] = (struct backend_io){ .op = BACKEND_WRITE, .handle = handle[0], .length = 16, .buffer = "ccccccccdddddddd" };
+	io[1] = (struct backend_io){ .op = BACKEND_WRITE, .handle = handle[1], .offset = 16, .length = 16, .buffer = "eeeeeeeeffffffff" };
+	ck_assert_int_eq(be->submit(session[0], 0, &io[0]), 0);
+	ck_assert_int_eq(be->submit(session[1], 0, &io[1]), 0);
+	ck_assert_uint_eq(sim_pieces(sim, sim_events(sim), NULL, 0, &atoms), 3);
+	ck_assert_uint_eq(atoms, 6);
+
+	/* brick 0 cut: of its own the first atom is durable; of brick 1 what was drained is there, and the last atom arrived */
+	image = sim_image_of_cut(sim, sim_events(sim), 0, (uint8_t[]){ 0x04 | 0x20 });
+	ck_assert_int_eq(sim_peek(image, 0, ADDR(1), buffer, 16), 0);
+	ck_assert_mem_eq(buffer, "cccccccc\0\0\0\0\0\0\0\0", 16);
+	ck_assert_int_eq(sim_peek_durable(image, 0, ADDR(1), buffer, 16), 0);
+	ck_assert_mem_eq(buffer, "cccccccc\0\0\0\0\0\0\0\0", 16);
+	ck_assert_int_eq(sim_peek(image, 1, ADDR(2), buffer, 16), 0);
+	ck_assert_mem_eq(buffer, "aaaaaaaabbbbbbbb", 16);
+	ck_assert_int_eq(sim_peek(image, 1, ADDR(2) + 16, buffer, 16), 0);
+	ck_assert_mem_eq(buffer, "\0\0\0\0\0\0\0\0ffffffff", 16);
+	ck_assert_int_eq(sim_peek_durable(image, 1, ADDR(2), buffer, 16), 0);
+	ck_assert_mem_eq(buffer, "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 16);
+	sim_delete(image);
+	/* the other way round */
+	image = sim_image_of_cut(sim, sim_events(sim), 1, (uint8_t[]){ 0x02 | 0x04 });
+	ck_assert_int_eq(sim_peek(image, 1, ADDR(2), buffer, 16), 0);
+	ck_assert_mem_eq(buffer, "\0\0\0\0\0\0\0\0bbbbbbbb", 16);
+	ck_assert_int_eq(sim_peek(image, 0, ADDR(1), buffer, 16), 0);
+	ck_assert_mem_eq(buffer, "cccccccc\0\0\0\0\0\0\0\0", 16);
+	ck_assert_int_eq(sim_peek_durable(image, 0, ADDR(1), buffer, 16), 0);
+	ck_assert_mem_eq(buffer, "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 16);
+	sim_delete(image);
+	for (unsigned b = 0; b < 2; b++) {
+		ck_assert_int_eq(be->drain(session[b], 0), 0);
+		be->close(session[b]);
+	}
+	sim_delete(sim);
+}
+END_TEST
+
 /* An unmap that says CLEAN and lies loses the bytes at a power cut; an honest one does not, once mapped again. */
 START_TEST(clean_lie)
 {
@@ -293,6 +355,7 @@ int main(void)
 	tcase_add_test(tc, coverage);
 	tcase_add_test(tc, power_cut);
 	tcase_add_test(tc, client_crash);
+	tcase_add_test(tc, cut_apart);
 	tcase_add_loop_test(tc, clean_lie, 0, 2);
 	tcase_add_test(tc, dropped);
 	tcase_add_test(tc, hashes);
