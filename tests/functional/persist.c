@@ -655,8 +655,8 @@ static void point(void)
 	start();
 	victim = brick.pid;
 	deadly = keeps && rnd(4) == 0 ? SIGTERM : SIGKILL;
-	/* From tens of microseconds to tens of milliseconds, each scale as often. */
-	kill_after_us = rnd(64u << rnd(11));
+	/* From tens of microseconds to tens of milliseconds, each scale as often; who is to be fooled has time to read what it wrote. */
+	kill_after_us = rnd(64u << (teeth ? 9 + rnd(6) : rnd(11)));
 	if (early && pthread_create(&thread, NULL, killer, NULL))
 		die("thread", -errno);
 	if (open_side(0) == 0 && open_side(1) == 0 && look_at_list() == 0 && warm_up() == 0) {
@@ -669,7 +669,7 @@ static void point(void)
 	pthread_join(thread, NULL);
 	daemon_reap(&brick);
 	/* Over local a lane that does not look completes its writes without a brick. */
-	for (unsigned k = 0; k < LANES * DEPTH; k++)
+	for (unsigned k = 0; k < LANES * DEPTH && keeps; k++)
 		if (lane[k % LANES].lane)
 			(void)step_io(&lane[k % LANES], true);
 	end_sides(true);
