@@ -39,14 +39,8 @@ struct transport_domain {
 struct transport {
 	struct stream stream;
 	struct transport_domain *domain;
-	uint64_t seen_ms;	/* when the brick was seen to be there */
+	struct timespec seen;	/* when the brick was seen to be there */
 };
-
-/*
- * No load or store begins later than this after the brick was seen to be there: one that comes later could
- * meet another brickd's blocks in the memory of the one that it was connected to.  A start takes longer than that.
- */
-#define SEEN_MS 2
 
 static int local_domain_open(const struct endpoint *endpoint, struct transport_domain **domain)
 {
@@ -184,30 +178,38 @@ static int local_send(struct transport *t, const uint8_t *msg, size_t len)
 	return stream_send(&t->stream, msg, len);
 }
 
-static int look(struct transport *t)
+/*
+ * Accesses begin in the same tick of the coarse clock (some milliseconds, and the clock is a load) in which the brick was
+ * seen to be there.  One that comes later could meet another brickd's blocks in the memory of the one that it was connected
+ * to; a start takes longer than a tick.
+ */
+static inline bool seen_now(struct transport *t, struct timespec *now)
+{
+	clock_gettime(CLOCK_MONOTONIC_COARSE, now);
+	return now->tv_nsec == t->seen.tv_nsec && now->tv_sec == t->seen.tv_sec;
+}
+
+static int look(struct transport *t, const struct timespec *now)
 {
 	struct pollfd pfd = { .fd = t->stream.fd, .events = POLLRDHUP };
-	struct timespec now;
-	uint64_t ms;
 
-	/* The coarse clock is a load, and the system is asked only when the lane was idle or as much time has gone by. */
-	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-	ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-	if (ms - t->seen_ms <= SEEN_MS)
-		return 0;
 	if (poll(&pfd, 1, 0) > 0)
 		return brick_fail(-ECONNRESET, "%s: the brick closed the connection", t->stream.text);
-	t->seen_ms = ms;
+	t->seen = *now;
 	return 0;
 }
 
 static int local_post(struct transport *t, struct transport_io *io)
 {
+	struct timespec now;
 	uint8_t *at;
-	int ret = look(t);
 
-	if (ret < 0)
-		return ret;
+	if (!seen_now(t, &now)) {
+		int ret = look(t, &now);
+
+		if (ret < 0)
+			return ret;
+	}
 	/* The handle has been through the application's hands. */
 	if (!inside(t->domain, io->key, io->place))
 		return brick_fail(-EINVAL, "%s: the handle of 0x%llx is not of this session", t->stream.text,
