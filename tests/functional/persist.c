@@ -266,7 +266,7 @@ static void point(void)
 	sem_destroy(&kill_now);
 	daemon_reap(&brick);
 	/* Over local a lane that does not look completes its writes without a brick. */
-	for (unsigned k = 0; k < LANES * DEPTH; k++)
+	for (unsigned k = 0; k < LANES * DEPTH && work.keeps; k++)
 		if (work.lane[k % LANES].lane)
 			(void)work_io(&work.lane[k % LANES], true);
 	end_sides(true);

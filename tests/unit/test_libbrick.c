@@ -742,6 +742,29 @@ START_TEST(test_rejoin)
 }
 END_TEST
 
+/* Over local, a lane that was idle when its brick went stores and loads nothing any more in memory that may be another's by now. */
+START_TEST(test_idle_local)
+{
+	const struct timespec pause = { .tv_nsec = 20000000 };
+	struct brick_handle handle;
+	uint8_t byte = 5;
+
+	start(true, 4, 2, TIMEOUT);
+	map_new(0, BRICK_MAP_WRITE, &handle);
+	ck_assert_int_eq(brick_write(lane, &handle, 0, &byte, 1), 0);
+	fake_cut_all(fake);
+	nanosleep(&pause, NULL);
+	byte = 6;
+	ck_assert_int_eq(brick_write(lane, &handle, 0, &byte, 1), -ECONNRESET);
+	ck_assert_uint_eq(fake_byte(fake, 0), 5);
+	ck_assert_int_eq(brick_lane_state(lane), -ECONNRESET);
+	ck_assert_int_eq(brick_lane_rejoin(lane), 0);
+	ck_assert_int_eq(brick_read(lane, &handle, 0, &byte, 1), 0);
+	ck_assert_uint_eq(byte, 5);
+	stop();
+}
+END_TEST
+
 /* Notices are kept up to a bound, the newest of them, in order. */
 START_TEST(test_notices)
 {
@@ -851,6 +874,7 @@ int main(void)
 	tcase_add_loop_test(bad, test_fault_garbage, 0, 4);
 	tcase_add_loop_test(bad, test_drip, 0, 2);
 	tcase_add_loop_test(bad, test_rejoin, 0, 2);
+	tcase_add_test(bad, test_idle_local);
 	suite_add_tcase(suite, bad);
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_ENV);
