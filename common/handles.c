@@ -11,7 +11,8 @@
  * A block is here from the answer to its map until its unmap or free is asked for
  * (and once more until that is answered: a map may be on its way at the same time).
  * What is not here is persisted by the brick, with a message: so nothing is lost
- * by forgetting too early.
+ * by forgetting too early.  So is what a flush of was refused once: a map and an unmap at the
+ * same time may leave a handle here that is void, and it shall cost one lane, not each that tries.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -24,6 +25,7 @@ struct known {
 	SLIST_ENTRY(known) link;
 	uint64_t addr, place;
 	uint32_t key, flags;
+	bool by_message;		/* a flush through this handle was refused */
 };
 
 SLIST_HEAD(bucket, known);
@@ -86,8 +88,11 @@ void handles_put(struct brick_session *session, uint64_t addr, uint32_t flags, c
 			SLIST_INSERT_HEAD(bucket, known, link);
 	}
 	if (known) {
+		bool same = known->place == handle->place && known->key == handle->key;
+
 		/* The same handle again: the stronger of the flags are what it allows. */
-		known->flags = flags | (known->place == handle->place && known->key == handle->key ? known->flags : 0);
+		known->flags = flags | (same ? known->flags : 0);
+		known->by_message = same && known->by_message;
 		known->addr = addr;
 		known->place = handle->place;
 		known->key = handle->key;
@@ -121,12 +126,26 @@ bool handles_find(struct brick_session *session, const struct brick_range *range
 		uint64_t offset = ranges[i].addr & (BRICK_BLOCK_SIZE - 1), addr = ranges[i].addr - offset;
 		const struct known *known = find(bucket_of(session->handles, addr), addr);
 
-		all = known != NULL;
-		if (known)
+		all = known && !known->by_message;
+		if (all)
 			found[i] = (struct transport_range){ known->place + offset, known->key, ranges[i].length };
 	}
 	pthread_mutex_unlock(&session->lock);
 	return all;
+}
+
+void handles_refused(struct brick_session *session, const struct transport_io *io)
+{
+	pthread_mutex_lock(&session->lock);
+	for (uint32_t i = 0; session->handles && i < io->range_count; i++) {
+		const struct transport_range *range = &io->ranges[i];
+		uint64_t addr = range->place & ~(uint64_t)(BRICK_BLOCK_SIZE - 1);	/* verbs: a place is an address */
+		struct known *known = find(bucket_of(session->handles, addr), addr);
+
+		if (known && known->key == range->key)
+			known->by_message = true;
+	}
+	pthread_mutex_unlock(&session->lock);
 }
 
 bool handles_allow(struct brick_session *session, const struct transport_io *io)

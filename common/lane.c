@@ -181,6 +181,8 @@ static void on_done(void *arg, struct transport_io *io, int status)
 	struct brick_lane *lane = arg;
 	struct slot *slot = find_slot(lane, io->id);
 
+	if (status == -EACCES && io->ranges)
+		handles_refused(lane->session, io);
 	/* What was in order is refused by a brick that is going: there is nothing that the application should do better. */
 	if (status == -EACCES && (io->ranges || handles_allow(lane->session, io)))
 		status = -ECONNRESET;

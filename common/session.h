@@ -150,8 +150,10 @@ int handles_open(struct brick_session *session);
 void handles_close(struct brick_session *session);
 void handles_put(struct brick_session *session, uint64_t addr, uint32_t flags, const struct wire_handle *handle);
 void handles_drop(struct brick_session *session, const uint64_t *addrs, size_t n);
-/* Fills found[n], and is true, if the blocks of all ranges are known. */
+/* Fills found[n], and is true, if the blocks of all ranges are known and may be flushed. */
 bool handles_find(struct brick_session *session, const struct brick_range *ranges, size_t n, struct transport_range *found);
+/* The device refused that flush: its blocks are persisted by message from now on, until they are mapped anew. */
+void handles_refused(struct brick_session *session, const struct transport_io *io);
 /* Whether the read or write is one that a map of this session allows. */
 bool handles_allow(struct brick_session *session, const struct transport_io *io);
 

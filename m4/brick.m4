@@ -43,13 +43,11 @@ AS_IF([test "x$brick_missing" != x],
 Install them (./quickstart does that on Debian) and run configure again.])])
 ])
 
-dnl BRICK_FLUSH: HAVE_IBV_WR_FLUSH when the verbs library can post RDMA FLUSH.
+dnl BRICK_FLUSH: HAVE_DECL_IBV_WR_FLUSH is 1 when the verbs library can post RDMA FLUSH, else 0.
 AC_DEFUN([BRICK_FLUSH], [
 brick_save_CPPFLAGS=$CPPFLAGS
 CPPFLAGS="$CPPFLAGS $IBVERBS_CFLAGS"
-AC_CHECK_DECLS([ibv_wr_flush],
-	[AC_DEFINE([HAVE_IBV_WR_FLUSH], [1], [Define to 1 if libibverbs has ibv_wr_flush()])], [],
-	[[#include <infiniband/verbs.h>]])
+AC_CHECK_DECLS([ibv_wr_flush], [], [], [[#include <infiniband/verbs.h>]])
 CPPFLAGS=$brick_save_CPPFLAGS
 ])
 

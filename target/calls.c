@@ -330,6 +330,8 @@ bool call_run(struct request *request, bool may_wait)
 		return true;
 	case WIRE_STAT:
 		call_stat(request->lane->server, &request->out.stat);
+		if (session_flushes(request->lane->session))
+			request->out.stat.method = WIRE_PERSIST_FLUSH;
 		return true;
 	default:
 		return true; /* KEEPALIVE: that it came is all */

@@ -244,6 +244,8 @@ int session_open(struct lane *lane, uint16_t number);
 int session_join(struct lane *lane, const uint8_t *token, uint16_t number);
 void session_leave(struct lane *lane); /* the lane has drained; the last one ends the session */
 int session_hello(struct lane *lane, const struct wire_hello *hello, struct wire_hello_reply *reply);
+/* Whether HELLO granted it RDMA FLUSH. */
+bool session_flushes(struct session *session);
 /* Maps that it may be granted: over verbs the device's limits are shared out among as many sessions as may come. */
 uint32_t session_maps_most(const struct session *session);
 /* These with server.lock held: */

@@ -262,8 +262,9 @@ int session_hello(struct lane *lane, const struct wire_hello *hello, struct wire
 			session->lanes_granted = (uint16_t)(lane->number + 1);
 		session->depth_granted = (uint16_t)grant(hello->depth ? hello->depth : SERVER_DEPTH,
 							 depth_most(session));
-		report_info("session %llu begins: %s, pid %llu, from %s", (unsigned long long)session->number,
-			    session->name, (unsigned long long)session->pid, lane->peer.text);
+		report_info("session %llu begins: %s, pid %llu, from %s%s", (unsigned long long)session->number,
+			    session->name, (unsigned long long)session->pid, lane->peer.text,
+			    flush ? ", persists by RDMA FLUSH" : "");
 	}
 	flush = session->flush; /* what the first HELLO was granted stays */
 	reply->session = session->number;
@@ -282,6 +283,16 @@ int session_hello(struct lane *lane, const struct wire_hello *hello, struct wire
 	reply->method = flush ? WIRE_PERSIST_FLUSH :
 			pool_is_volatile(server->pool) ? WIRE_PERSIST_VOLATILE : WIRE_PERSIST_TARGET;
 	return 0;
+}
+
+bool session_flushes(struct session *session)
+{
+	bool flush;
+
+	pthread_mutex_lock(&session->server->lock);
+	flush = session->flush;
+	pthread_mutex_unlock(&session->server->lock);
+	return flush;
 }
 
 void session_kill(struct session *session, uint32_t notice)

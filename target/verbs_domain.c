@@ -21,6 +21,8 @@
 #define ACCESS_WRITE (IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE)
 /* What a lane takes for its buffers. */
 #define REGIONS_OF_LANE 2
+/* IB_UVERBS_DEVICE_FLUSH_PERSISTENT of the kernel's <rdma/ib_user_verbs.h>, since 6.3; libibverbs has no name for it. */
+#define CAP_FLUSH_PERSISTENT (1ull << 39)
 
 int verbs_domain_new(struct rdma_cm_id *id, struct verbs_domain **out)
 {
@@ -80,10 +82,10 @@ uint32_t verbs_depth_limit(const struct verbs_domain *domain)
 
 bool verbs_flush_possible(const struct verbs_domain *domain, void *address, size_t length)
 {
-#ifdef HAVE_IBV_WR_FLUSH
+#if HAVE_DECL_IBV_WR_FLUSH
 	struct ibv_mr *region;
 
-	if (!(domain->device->flags_ex & IB_UVERBS_DEVICE_FLUSH_PERSISTENT))
+	if (!(domain->device->flags_ex & CAP_FLUSH_PERSISTENT))
 		return false;
 	region = ibv_reg_mr(domain->pd, address, length, ACCESS_READ | ACCESS_WRITE | IBV_ACCESS_FLUSH_PERSISTENT);
 	if (!region) {
@@ -126,7 +128,7 @@ int verbs_register(struct verbs_domain *domain, void *address, size_t length, ui
 	struct ibv_mr *region;
 	int ret;
 
-#ifdef HAVE_IBV_WR_FLUSH
+#if HAVE_DECL_IBV_WR_FLUSH
 	if (atomic_load(&domain->flush))
 		access |= IBV_ACCESS_FLUSH_PERSISTENT;
 #endif

@@ -64,7 +64,7 @@ EXTRA_DIST += \
 	tests/functional/stress.sh tests/functional/killmount.sh tests/functional/killbrick.sh \
 	tests/functional/fault.sh tests/functional/full.sh tests/functional/hundred.sh tests/functional/second.sh \
 	tests/functional/refuse.sh tests/functional/fence.sh tests/functional/fsck.sh tests/functional/refused.sh \
-	tests/functional/load.sh tests/functional/nvdimm.sh tests/functional/verbs.sh tests/functional/cached.sh
+	tests/functional/load.sh tests/functional/nvdimm.sh tests/functional/flush.sh tests/functional/verbs.sh tests/functional/cached.sh
 
 # libbrick against a real brickd, the example of brick(3), and what the library exports.
 check_PROGRAMS += tests/functional/libbrick-real tests/functional/brick-example

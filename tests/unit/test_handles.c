@@ -60,6 +60,29 @@ START_TEST(test_known)
 }
 END_TEST
 
+/* Shows: what a flush was refused for is persisted by message until it is mapped anew, and reads and writes of it stay in order. */
+START_TEST(test_refused_flush)
+{
+	const struct brick_range ranges[] = { { 3 * BLOCK + 5, 7 }, { 4 * BLOCK, 1 }, { 5 * BLOCK + 1, 1 } };
+	struct transport_range found[3];
+
+	for (uint32_t i = 3; i <= 5; i++)
+		put(i * BLOCK, WIRE_MAP_WRITE, i);
+	ck_assert(handles_find(&session, ranges, 3, found));
+	put(4 * BLOCK, WIRE_MAP_WRITE, 40);	/* mapped anew meanwhile: not the handle that was refused */
+	handles_refused(&session, &(const struct transport_io){ .ranges = found, .range_count = 2 });
+	ck_assert(!handles_find(&session, ranges, 1, found));
+	ck_assert(handles_find(&session, ranges + 1, 2, found));
+	ck_assert(!handles_find(&session, ranges, 3, found));
+	ck_assert(allowed(3 * BLOCK, 3 * BLOCK, 3, true));
+	put(3 * BLOCK, WIRE_MAP_WRITE, 3);	/* the same handle: it may be the void one */
+	ck_assert(!handles_find(&session, ranges, 1, found));
+	put(3 * BLOCK, WIRE_MAP_WRITE, 30);
+	ck_assert(handles_find(&session, ranges, 3, found));
+	ck_assert_uint_eq(found[0].key, 30);
+}
+END_TEST
+
 /* Shows: an access is in order only with the handle and the rights that its map gave. */
 START_TEST(test_allowed)
 {
@@ -102,6 +125,7 @@ int main(void)
 
 	tcase_add_checked_fixture(tcase, set_up, tear_down);
 	tcase_add_test(tcase, test_known);
+	tcase_add_test(tcase, test_refused_flush);
 	tcase_add_test(tcase, test_allowed);
 	tcase_add_test(tcase, test_none);
 	suite_add_tcase(suite, tcase);
