@@ -233,7 +233,7 @@ static const struct place *pick_checkpoint(struct damage *d)
 static int flip(struct damage *d, const struct place *p, uint32_t at)
 {
 	unsigned bit = (unsigned)damage_random(d, 8);
-	uint8_t byte;
+	uint8_t byte = 0;
 	int r = damage_touch_log(d, p, at, 1);
 
 	if (!r)
