@@ -34,7 +34,13 @@
 static pthread_mutex_t list_lock = PTHREAD_MUTEX_INITIALIZER;
 static LIST_HEAD(, transport) list = LIST_HEAD_INITIALIZER(list);
 
-static uint64_t now_ms(void)
+/*
+ * A brick hangs up when its device has refused an access.  The two messages travel apart, and the
+ * refusal, which says whose fault it was, may be the later one.
+ */
+#define GRACE_MS 50
+
+uint64_t verbs_now_ms(void)
 {
 	struct timespec now;
 
@@ -44,7 +50,7 @@ static uint64_t now_ms(void)
 
 static int left_ms(uint64_t deadline)
 {
-	uint64_t now = now_ms();
+	uint64_t now = verbs_now_ms();
 
 	return now >= deadline ? 0 : deadline - now > 60000 ? 60000 : (int)(deadline - now);
 }
@@ -368,7 +374,7 @@ int verbs_connect(struct transport_domain *domain, const struct transport_option
 		  const struct wire_preamble *preamble, struct wire_preamble_reply *reply, struct transport **transport)
 {
 	const struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV };
-	uint64_t deadline = now_ms() + options->timeout_ms;
+	uint64_t deadline = verbs_now_ms() + options->timeout_ms;
 	struct addrinfo *addresses = NULL;
 	int error, ret = -EHOSTUNREACH;
 
@@ -381,7 +387,7 @@ int verbs_connect(struct transport_domain *domain, const struct transport_option
 	}
 	/* Each address has its share of the time that is left. */
 	for (struct addrinfo *a = addresses; a; a = a->ai_next) {
-		uint64_t now = now_ms();
+		uint64_t now = verbs_now_ms();
 		unsigned count = 0;
 
 		for (struct addrinfo *b = a; b; b = b->ai_next)
@@ -445,12 +451,15 @@ static void look_at_manager(struct transport *t)
 		enum rdma_cm_event_type type = event->event;
 
 		rdma_ack_cm_event(event);
-		if (type == RDMA_CM_EVENT_DISCONNECTED)
+		if (type == RDMA_CM_EVENT_DISCONNECTED) {
+			if (!t->error)
+				t->grace_ms = verbs_now_ms() + GRACE_MS;
 			verbs_broken(t, brick_fail(-ECONNRESET, "%s: the brick closed the connection", t->text));
-		else if (type == RDMA_CM_EVENT_DEVICE_REMOVAL)
+		} else if (type == RDMA_CM_EVENT_DEVICE_REMOVAL) {
 			verbs_broken(t, brick_fail(-ECONNRESET, "%s: the device %s was removed", t->text, t->domain->device));
-		else if (type != RDMA_CM_EVENT_TIMEWAIT_EXIT && type != RDMA_CM_EVENT_ADDR_CHANGE)
+		} else if (type != RDMA_CM_EVENT_TIMEWAIT_EXIT && type != RDMA_CM_EVENT_ADDR_CHANGE) {
 			verbs_broken(t, brick_fail(-ECONNRESET, "%s: the connection broke: %s", t->text, rdma_event_str(type)));
+		}
 	}
 }
 

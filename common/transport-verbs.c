@@ -497,8 +497,11 @@ static int verbs_poll(struct transport *t)
 		return n + ret;
 	}
 	/* Nothing is left to hand up: now for what ends the connection. */
-	if (t->error)
+	if (t->error) {
+		if (t->head != t->tail && t->grace_ms && verbs_now_ms() < t->grace_ms)
+			return 0;
 		return report(t);
+	}
 	if (t->slept || ++t->idle_polls >= LOOK_EVERY) {
 		t->slept = false;
 		t->idle_polls = 0;

@@ -135,6 +135,7 @@ struct transport {
 
 	int error;			/* what broke the connection; poll() says it when nothing is left to hand up */
 	char error_text[BRICK_ERROR_MAX];
+	uint64_t grace_ms;		/* the brick hung up: until then a refusal that made it do so may still complete */
 
 	unsigned depth;
 	unsigned sges, read_sges;
@@ -165,6 +166,9 @@ struct transport {
 	struct verbs_buffer hit;	/* where the last request's memory was found */
 	unsigned hit_generation;
 };
+
+/* transport-verbs-connect.c: monotonic */
+uint64_t verbs_now_ms(void);
 
 /* transport-verbs-domain.c */
 int verbs_domain_open(const struct endpoint *endpoint, struct transport_domain **domain);
