@@ -589,7 +589,7 @@ static void test_refused(void)
 		CHECK(stat.sessions == 2);
 	}
 	shut(owner, true);
-	await_alone(c, stat_of(c).maps);
+	await_alone(c, 2); /* of the first two blocks */
 	CHECK(call_addrs(c, WIRE_FREE, at(0), 4) == 0);
 	await_alone(c, 0);
 	shut(c, true);
