@@ -18,8 +18,8 @@ results=$BUILD/tests/rdma/lane
 
 # The long ones first: two run at a time.
 lane="
-	posix-rdma tree-rdma cached-rdma persist-rdma nvdimm-tcp killmount-rdma nvdimm-rdma fault-rdma fio-rdma-3-maps8 killbrick-rdma nvdimm-unix calls-rdma
-	mount-rdma brickctl-rdma fence-rdma refuse-rdma-3 full-rdma tree-rdma-3-maps8 second-rdma verbs-rdma ten-rdma load-rdma libbrick-rdma refused-rdma
+	posix-rdma tree-rdma cached-rdma persist-rdma nvdimm-tcp killmount-rdma nvdimm-rdma fault-rdma fio-rdma-3-maps8 killbrick-rdma calls-rdma
+	mount-rdma brickctl-rdma fence-rdma full-rdma second-rdma verbs-rdma ten-rdma load-rdma libbrick-rdma refused-rdma
 "
 
 skip() {
