@@ -354,6 +354,7 @@ static int failed(struct transport *t, const struct verbs_sent *sent, const stru
 		if (!sent->job)
 			break;
 		job_done(t, sent->job, -EACCES);
+		t->error = 0;		/* a brick that hung up meanwhile did so for this */
 		return brick_fail(-ECONNRESET, "%s: the brick's device refused %s (%s): the block is not mapped, or not so, or the "
 				  "brick is going; the lane is lost with it", t->text, words, what);
 	case IBV_WC_LOC_PROT_ERR:
