@@ -506,6 +506,7 @@ static void close_busy(void)
 
 static void die(void)
 {
+	const struct brick_range range = { addrs[0], 4096 };	/* stays until the last completion */
 	struct brick_completion done[DEPTH];
 	uint8_t *buffer;
 	struct brick_lane *second;
@@ -519,7 +520,7 @@ static void die(void)
 	fflush(stdout);
 	while (!error) {
 		for (unsigned i = 0; i < DEPTH; i++) {
-			int ret = i % 5 == 4 ? brick_post_persist(lane, &(const struct brick_range){ addrs[0], 4096 }, 1, NULL, i) :
+			int ret = i % 5 == 4 ? brick_post_persist(lane, &range, 1, NULL, i) :
 				i % 2 ? brick_post_read(lane, &handles[i % BLOCKS], 0, buffer, i % 3 ? 4096 : 500000, i) :
 				brick_post_write(lane, &handles[i % BLOCKS], 0, buffer, i % 3 ? 4096 : 500000, i);
 
