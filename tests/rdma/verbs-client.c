@@ -506,7 +506,7 @@ static void close_busy(void)
 
 static void die(void)
 {
-	const struct brick_range range = { addrs[0], 4096 };	/* stays until the last completion */
+	struct brick_range range;
 	struct brick_completion done[DEPTH];
 	uint8_t *buffer;
 	struct brick_lane *second;
@@ -514,6 +514,7 @@ static void die(void)
 	int error = 0, other = 0, n;
 
 	open_session(DEPTH, BLOCKS);
+	range = (struct brick_range){ addrs[0], 4096 };		/* stays until the last completion */
 	buffer = brick_buffer_alloc(session, BLOCK);
 	ok(buffer && brick_lane_open(session, &second) == 0);
 	puts("working");
