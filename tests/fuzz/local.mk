@@ -1,19 +1,17 @@
-# Hostile bytes.  fuzz_wire has a driver of its own and runs in make check; with clang,
-# "make CC=clang tests/fuzz/fuzz_wire_libfuzzer" makes a libFuzzer target of the same.
+# Hostile bytes (fuzz.h).  With driver.c the targets run in make check; clang makes libFuzzer targets of the same: "make fuzz".
+FUZZ_FLAGS = -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
+fuzz_driver = tests/fuzz/fuzz.h tests/fuzz/driver.c
+fuzz_targets = wire format mount lane peer
+
 check_PROGRAMS += tests/fuzz/fuzz_wire
 TESTS += tests/fuzz/fuzz_wire
-tests_fuzz_fuzz_wire_SOURCES = tests/fuzz/fuzz_wire.c tests/fuzz/wire_cases.h tests/fuzz/wire_cases.c
+tests_fuzz_fuzz_wire_SOURCES = tests/fuzz/fuzz_wire.c tests/fuzz/wire_cases.h tests/fuzz/wire_cases.c $(fuzz_driver)
 tests_fuzz_fuzz_wire_LDADD = common/libcommon.la
-
 EXTRA_PROGRAMS += tests/fuzz/fuzz_wire_libfuzzer
-tests_fuzz_fuzz_wire_libfuzzer_SOURCES = tests/fuzz/fuzz_wire.c tests/fuzz/wire_cases.c common/wire.c
-tests_fuzz_fuzz_wire_libfuzzer_CPPFLAGS = $(AM_CPPFLAGS) -DFUZZ_LIBFUZZER
-tests_fuzz_fuzz_wire_libfuzzer_CFLAGS = $(AM_CFLAGS) -fsanitize=fuzzer,address,undefined
-tests_fuzz_fuzz_wire_libfuzzer_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer,address,undefined
-
-# The other targets (fuzz.h): with driver.c they run in make check; "make CC=clang tests/fuzz/fuzz_X_libfuzzer" makes the libFuzzer one.
-FUZZ_FLAGS = -fsanitize=fuzzer,address,undefined
-fuzz_driver = tests/fuzz/fuzz.h tests/fuzz/driver.c
+tests_fuzz_fuzz_wire_libfuzzer_SOURCES = tests/fuzz/fuzz_wire.c tests/fuzz/fuzz.h \
+	tests/fuzz/wire_cases.h tests/fuzz/wire_cases.c common/wire.c
+tests_fuzz_fuzz_wire_libfuzzer_CFLAGS = $(AM_CFLAGS) $(FUZZ_FLAGS)
+tests_fuzz_fuzz_wire_libfuzzer_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_FLAGS)
 
 check_PROGRAMS += tests/fuzz/fuzz_format
 TESTS += tests/fuzz/fuzz_format
@@ -48,10 +46,11 @@ tests_fuzz_fuzz_lane_LDADD = target/libserver.la
 EXTRA_PROGRAMS += tests/fuzz/fuzz_lane_libfuzzer
 tests_fuzz_fuzz_lane_libfuzzer_SOURCES = tests/fuzz/fuzz_lane.c tests/fuzz/fuzz.h \
 	$(target_libserver_la_SOURCES) $(target_libstore_la_SOURCES) $(common_libcommon_la_SOURCES)
-tests_fuzz_fuzz_lane_libfuzzer_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/target $(PMEM2_CFLAGS) $(XXHASH_CFLAGS)
+tests_fuzz_fuzz_lane_libfuzzer_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/target $(PMEM2_CFLAGS) $(XXHASH_CFLAGS) \
+	$(IBVERBS_CFLAGS) $(RDMACM_CFLAGS)
 tests_fuzz_fuzz_lane_libfuzzer_CFLAGS = $(AM_CFLAGS) $(FUZZ_FLAGS)
 tests_fuzz_fuzz_lane_libfuzzer_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_FLAGS)
-tests_fuzz_fuzz_lane_libfuzzer_LDADD = $(PMEM2_LIBS) $(XXHASH_LIBS) $(PTHREAD_LIBS)
+tests_fuzz_fuzz_lane_libfuzzer_LDADD = $(PMEM2_LIBS) $(XXHASH_LIBS) $(RDMACM_LIBS) $(IBVERBS_LIBS) $(PTHREAD_LIBS)
 
 # common/libbrick.la exports only its interface; what the brick's side of the protocol needs is in libcommon.
 check_PROGRAMS += tests/fuzz/fuzz_peer
@@ -61,10 +60,28 @@ tests_fuzz_fuzz_peer_LDADD = common/libbrick.la common/libcommon.la $(PTHREAD_LI
 EXTRA_PROGRAMS += tests/fuzz/fuzz_peer_libfuzzer
 tests_fuzz_fuzz_peer_libfuzzer_SOURCES = tests/fuzz/fuzz_peer.c tests/fuzz/fuzz.h \
 	$(common_libbrick_la_SOURCES) $(common_libcommon_la_SOURCES)
+tests_fuzz_fuzz_peer_libfuzzer_CPPFLAGS = $(AM_CPPFLAGS) $(IBVERBS_CFLAGS) $(RDMACM_CFLAGS)
 tests_fuzz_fuzz_peer_libfuzzer_CFLAGS = $(AM_CFLAGS) $(FUZZ_FLAGS)
 tests_fuzz_fuzz_peer_libfuzzer_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_FLAGS)
-tests_fuzz_fuzz_peer_libfuzzer_LDADD = $(PTHREAD_LIBS)
+tests_fuzz_fuzz_peer_libfuzzer_LDADD = $(RDMACM_LIBS) $(IBVERBS_LIBS) $(PTHREAD_LIBS)
 
 dist_check_SCRIPTS += tests/fuzz/corpus.sh
 TESTS += tests/fuzz/corpus.sh
-EXTRA_DIST += tests/fuzz/README.md tests/fuzz/corpus
+EXTRA_DIST += tests/fuzz/README.md tests/fuzz/corpus tests/fuzz/fuzz.sh
+
+# "make fuzz": each libFuzzer target for FUZZ_SECONDS on its samples and its kept corpus; what is found fails it, and is
+# shown.  The build directory may be anybody's: only these programs are made with FUZZ_CC.  FUZZ_TARGETS="mount lane": only those.
+FUZZ_CC = clang
+FUZZ_SECONDS = 20
+FUZZ_TARGETS = $(fuzz_targets)
+.PHONY: fuzz fuzz-programs
+fuzz-programs:
+	$(MAKE) $(AM_MAKEFLAGS) $(FUZZ_TARGETS:%=tests/fuzz/fuzz_%)
+	$(MAKE) $(AM_MAKEFLAGS) CC="$(FUZZ_CC)" $(FUZZ_TARGETS:%=tests/fuzz/fuzz_%_libfuzzer)
+fuzz: fuzz-programs
+	srcdir=$(srcdir) FUZZ_SECONDS=$(FUZZ_SECONDS) bash $(srcdir)/tests/fuzz/fuzz.sh $(FUZZ_TARGETS)
+CLEANFILES += $(fuzz_targets:%=tests/fuzz/fuzz_%_libfuzzer)
+clean-local: clean-fuzz
+.PHONY: clean-fuzz
+clean-fuzz:
+	rm -rf tests/fuzz/libfuzzer
