@@ -1,7 +1,7 @@
 # Hostile bytes (fuzz.h).  With driver.c the targets run in make check; clang makes libFuzzer targets of the same: "make fuzz".
 FUZZ_FLAGS = -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
 fuzz_driver = tests/fuzz/fuzz.h tests/fuzz/driver.c
-fuzz_targets = wire format mount lane peer
+fuzz_targets = wire format mount lane peer pool
 
 check_PROGRAMS += tests/fuzz/fuzz_wire
 TESTS += tests/fuzz/fuzz_wire
@@ -64,6 +64,20 @@ tests_fuzz_fuzz_peer_libfuzzer_CPPFLAGS = $(AM_CPPFLAGS) $(IBVERBS_CFLAGS) $(RDM
 tests_fuzz_fuzz_peer_libfuzzer_CFLAGS = $(AM_CFLAGS) $(FUZZ_FLAGS)
 tests_fuzz_fuzz_peer_libfuzzer_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_FLAGS)
 tests_fuzz_fuzz_peer_libfuzzer_LDADD = $(RDMACM_LIBS) $(IBVERBS_LIBS) $(PTHREAD_LIBS)
+
+check_PROGRAMS += tests/fuzz/fuzz_pool
+TESTS += tests/fuzz/fuzz_pool
+tests_fuzz_fuzz_pool_SOURCES = tests/fuzz/fuzz_pool.c $(fuzz_driver)
+tests_fuzz_fuzz_pool_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/target $(XXHASH_CFLAGS)
+tests_fuzz_fuzz_pool_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=report
+tests_fuzz_fuzz_pool_LDADD = target/libserver.la
+EXTRA_PROGRAMS += tests/fuzz/fuzz_pool_libfuzzer
+tests_fuzz_fuzz_pool_libfuzzer_SOURCES = tests/fuzz/fuzz_pool.c tests/fuzz/fuzz.h \
+	$(target_libserver_la_SOURCES) $(target_libstore_la_SOURCES) $(common_libcommon_la_SOURCES)
+tests_fuzz_fuzz_pool_libfuzzer_CPPFLAGS = $(tests_fuzz_fuzz_lane_libfuzzer_CPPFLAGS)
+tests_fuzz_fuzz_pool_libfuzzer_CFLAGS = $(AM_CFLAGS) $(FUZZ_FLAGS)
+tests_fuzz_fuzz_pool_libfuzzer_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_FLAGS) -Wl,--wrap=report
+tests_fuzz_fuzz_pool_libfuzzer_LDADD = $(tests_fuzz_fuzz_lane_libfuzzer_LDADD)
 
 dist_check_SCRIPTS += tests/fuzz/corpus.sh
 TESTS += tests/fuzz/corpus.sh
