@@ -1,7 +1,7 @@
 # Hostile bytes (fuzz.h).  With driver.c the targets run in make check; clang makes libFuzzer targets of the same: "make fuzz".
 FUZZ_FLAGS = -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
 fuzz_driver = tests/fuzz/fuzz.h tests/fuzz/driver.c
-fuzz_targets = wire format mount lane peer pool
+fuzz_targets = wire format mount lane peer pool text
 
 check_PROGRAMS += tests/fuzz/fuzz_wire
 TESTS += tests/fuzz/fuzz_wire
@@ -78,6 +78,20 @@ tests_fuzz_fuzz_pool_libfuzzer_CPPFLAGS = $(tests_fuzz_fuzz_lane_libfuzzer_CPPFL
 tests_fuzz_fuzz_pool_libfuzzer_CFLAGS = $(AM_CFLAGS) $(FUZZ_FLAGS)
 tests_fuzz_fuzz_pool_libfuzzer_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_FLAGS) -Wl,--wrap=report
 tests_fuzz_fuzz_pool_libfuzzer_LDADD = $(tests_fuzz_fuzz_lane_libfuzzer_LDADD)
+
+check_PROGRAMS += tests/fuzz/fuzz_text
+TESTS += tests/fuzz/fuzz_text
+tests_fuzz_fuzz_text_SOURCES = tests/fuzz/fuzz_text.c $(fuzz_driver)
+tests_fuzz_fuzz_text_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs
+tests_fuzz_fuzz_text_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=report
+tests_fuzz_fuzz_text_LDADD = brickfs/libfront.la brickfs/libcore.la
+EXTRA_PROGRAMS += tests/fuzz/fuzz_text_libfuzzer
+tests_fuzz_fuzz_text_libfuzzer_SOURCES = tests/fuzz/fuzz_text.c tests/fuzz/fuzz.h \
+	brickfs/endpoints.c brickfs/mount-options.c common/endpoint.c common/report.c
+tests_fuzz_fuzz_text_libfuzzer_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs $(FUSE_CFLAGS)
+tests_fuzz_fuzz_text_libfuzzer_CFLAGS = $(AM_CFLAGS) $(FUZZ_FLAGS)
+tests_fuzz_fuzz_text_libfuzzer_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_FLAGS) -Wl,--wrap=report
+tests_fuzz_fuzz_text_libfuzzer_LDADD = $(FUSE_LIBS)
 
 dist_check_SCRIPTS += tests/fuzz/corpus.sh
 TESTS += tests/fuzz/corpus.sh
