@@ -9,6 +9,7 @@
 
 #include <errno.h>
 
+#define KEEPALIVE_LEAST_MS 10	/* whatever a brick says of its lease */
 #define RECALL_MS 100	/* a brick waits not much longer, and then asks again */
 
 static unsigned keepalive_ms(struct fs *fs)
@@ -21,7 +22,7 @@ static unsigned keepalive_ms(struct fs *fs)
 		if (info && info->lease_ms && info->lease_ms / 3 < ms)
 			ms = info->lease_ms / 3;
 	}
-	return ms ? ms : 1;
+	return ms > KEEPALIVE_LEAST_MS ? ms : KEEPALIVE_LEAST_MS;
 }
 
 /* Under fs->lock: waits on the condition for so long at most. */

@@ -269,11 +269,20 @@ static int gather_packed(struct fs *fs, struct set *packed)
 	return 0;
 }
 
+/* Foreign blocks that follow each other are one problem: a list of billions makes no billion of them. */
+static void tell_foreign(struct fs *fs, uint64_t first, uint64_t count)
+{
+	if (count == 1)
+		fs_damage(fs, "foreign-block", "block %016" PRIx64 " is of no kind that belongs to brickfs", first);
+	else if (count)
+		fs_damage(fs, "foreign-block", "%" PRIu64 " blocks from %016" PRIx64 " on are of no kind that belongs to brickfs", count, first);
+}
+
 /* Blocks that nothing claims; foreign ones are told, or are among them. */
 static int unclaimed(struct fs *fs, const struct claims *c, bool tell, struct set *leak)
 {
 	struct set log = { 0 }, packed = { 0 };
-	uint64_t addr, from = 0;
+	uint64_t addr, from = 0, foreign = 0, foreigners = 0;
 	size_t k = 0;
 	int r = gather_packed(fs, &packed);
 
@@ -301,14 +310,20 @@ static int unclaimed(struct fs *fs, const struct claims *c, bool tell, struct se
 				r = add(leak, addr);
 			break;
 		default:
-			if (tell)
-				fs_damage(fs, "foreign-block", "block %016" PRIx64 " is of no kind that belongs to brickfs", addr);
-			else
+			if (!tell) {
 				r = add(leak, addr);
+			} else if (foreigners && addr == foreign + (foreigners << FMT_BLOCK_SHIFT)) {
+				foreigners++;
+			} else {
+				tell_foreign(fs, foreign, foreigners);
+				foreign = addr;
+				foreigners = 1;
+			}
 		}
 		if (!(addr + FMT_BLOCK))
 			break;		/* there is none behind it */
 	}
+	tell_foreign(fs, foreign, foreigners);
 	free(log.addr);
 	free(packed.addr);
 	return r;

@@ -201,6 +201,7 @@ struct fs {
 	struct space space;
 	struct fs_info info;
 	uint64_t damage_count, declined;
+	uint64_t told;			/* problems, by a mount: it does not tell all */
 	bool super_lost[VOL_BRICKS_MAX];	/* check: both copies of that brick's are damaged */
 	struct copy_out *copies;	/* check: storage that two claim, to be copied by fs_repair() */
 	struct inode *lostfound;	/* check: the directory, once something was put there */

@@ -111,6 +111,9 @@ void fs_say(struct fs *fs, const char *code, const char *format, ...)
 	va_end(ap);
 }
 
+/* A mount says what it is about; fsck tells all. */
+#define MOUNT_TELLS 200
+
 void fs_damage(struct fs *fs, const char *code, const char *format, ...)
 {
 	const struct fs_problem *problem = fs_problem_find(code);
@@ -121,6 +124,12 @@ void fs_damage(struct fs *fs, const char *code, const char *format, ...)
 	if (problem->damage) {
 		fs->damaged = true;
 		fs->damage_count++;
+	}
+	if (!fs->options.check && fs->told++ >= MOUNT_TELLS) {
+		if (fs->told == MOUNT_TELLS + 1)
+			fs_say(fs, "damaged", "more than %d problems; the others are counted and not told here: fsck.brickfs -n tells them",
+			       MOUNT_TELLS);
+		return;
 	}
 	va_start(ap, format);
 	say(fs, code, format, ap, problem);

@@ -25,7 +25,7 @@ static int check_addrs(struct volume *vol, const uint64_t *addrs, size_t n)
 }
 
 /* What list says about each of the addresses. */
-static int look_up(struct vol_brick *b, const uint64_t *addrs, size_t n, bool *there)
+static int look_up(struct vol_brick *b, const uint64_t *addrs, size_t n, bool *there, struct vol_effort *effort)
 {
 	struct volume *vol = b->vol;
 
@@ -44,7 +44,7 @@ static int look_up(struct vol_brick *b, const uint64_t *addrs, size_t n, bool *t
 			unsigned index = lane->index;
 
 			vol_lane_broke(lane);
-			r = vol_recover(b, index, serial);
+			r = vol_retry(b, index, serial, effort);
 			if (r)
 				return r;
 			continue;
@@ -69,7 +69,9 @@ static int call(struct vol_brick *b, const uint64_t *addrs, size_t n, bool alloc
 	size_t where[BATCH], count = n;
 	int answer[BATCH];
 	bool there[BATCH];
+	struct vol_effort effort;
 
+	vol_effort_begin(&effort);
 	for (size_t i = 0; i < n; i++) {
 		left[i] = addrs[i];
 		where[i] = i;
@@ -82,18 +84,22 @@ static int call(struct vol_brick *b, const uint64_t *addrs, size_t n, bool alloc
 		if (r)
 			return r;
 		r = (alloc ? vol->backend->alloc : vol->backend->release)(b->session, lane->index, left, count, answer);
+		/* A session that is ending says so of each. */
+		for (size_t i = 0; i < count && !r; i++)
+			if (vol_lost(answer[i]))
+				r = answer[i];
 		if (!vol_lost(r)) {
 			vol_lane_put(lane);
 			for (size_t i = 0; i < count && !r; i++)
-				status[where[i]] = answer[i];
-			return r;
+				status[where[i]] = vol_brick_error(answer[i]);
+			return vol_brick_error(r);
 		}
 		unsigned index = lane->index;
 
 		vol_lane_broke(lane);
-		r = vol_recover(b, index, serial);
+		r = vol_retry(b, index, serial, &effort);
 		if (!r)
-			r = look_up(b, left, count, there);
+			r = look_up(b, left, count, there, &effort);
 		if (r)
 			return r;
 		size_t more = 0;

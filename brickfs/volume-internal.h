@@ -123,6 +123,7 @@ struct volume {
 	size_t groups, group_room;
 	struct vol_twin *twin;		/* addresses on two bricks: those that are not in the groups */
 	size_t twins, twin_room;
+	uint64_t list_budget, listed_bytes;	/* memory that what is listed may take, and takes */
 
 	pthread_mutex_t buffers_mutex;
 	struct vol_buffer *buffers;
@@ -150,7 +151,15 @@ void vol_buffers_free(struct volume *vol);
 /* volume-ids.c: which brick has which block */
 int vol_ids_insert(struct volume *vol, uint64_t addr, unsigned brick);	/* -EEXIST, -ENOMEM */
 bool vol_ids_remove(struct volume *vol, uint64_t addr);
+/* Sorted extents of one brick, in one go; private_addr is left out, and what is there already goes to vol_twin_add(). */
+int vol_ids_merge(struct volume *vol, const struct backend_extent *extents, size_t n, unsigned brick);
+#define VOL_GROUP 64u			/* blocks that the table keeps together */
+size_t vol_group_bytes(void);		/* memory that a group takes */
 void vol_ids_clear(struct volume *vol);
+
+/* volume-list.c */
+uint64_t vol_list_budget(void);		/* bytes, on this host */
+int vol_twin_add(struct volume *vol, uint64_t addr, unsigned brick);	/* -ENOMEM */
 
 /* volume-ranges.c */
 int vol_ranges_add(struct vol_ranges *ranges, uint64_t block, uint32_t low, uint32_t high);
@@ -159,6 +168,7 @@ bool vol_ranges_has(const struct vol_ranges *ranges, uint64_t block);
 void vol_ranges_free(struct vol_ranges *ranges);
 
 /* volume-io.c: lanes */
+int vol_brick_error(int error);	/* what a brick answered, as an error that nobody takes for our own words: -EAGAIN and the like are -EIO */
 bool vol_lost(int error);	/* the lane broke; what was sent has an unknown outcome */
 struct vol_lane *vol_lane_take(struct vol_brick *b);
 void vol_lane_put(struct vol_lane *lane);
@@ -213,6 +223,19 @@ void vol_grow(struct vol_brick *b);
 void vol_hear(struct vol_brick *b, unsigned lane);
 
 /* volume-reconnect.c */
+/*
+ * What one call has spent on a brick that takes the connection and does not answer, or breaks it again: without an end to that, such a
+ * brick could keep the call for ever.  The time that a brick is away is not counted: that is mend()'s.
+ */
+struct vol_effort {
+	unsigned attempts;
+	uint64_t since_ms, spent_ms;
+};
+void vol_effort_begin(struct vol_effort *effort);
+/* One more attempt was in vain: true if that was the last. Else it may have slept a little. */
+bool vol_tired(const struct volume *vol, struct vol_effort *effort);
+/* vol_recover(), and another attempt, or, when there were enough of them, the end: the volume latches, and the brick is gone. */
+int vol_retry(struct vol_brick *b, unsigned lane, uint64_t serial, struct vol_effort *effort);
 /*
  * After a failure on this lane in the session with this serial: 0 when it is worth
  * another try. Nothing may be held but pins on lower bricks.

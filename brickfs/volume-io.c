@@ -26,9 +26,22 @@ bool vol_lost(int error)
 	case -EADDRNOTAVAIL:
 	case -ESTALE:
 	case -EINPROGRESS:	/* never answered */
+	case -EPROTO:		/* what came is no answer: whatever it was, that connection is of no use */
 		return true;
 	}
 	return false;
+}
+
+int vol_brick_error(int error)
+{
+	switch (error) {
+	case -EAGAIN:
+	case -EINTR:
+	case -ENOBUFS:
+	case -EALREADY:
+		return -EIO;
+	}
+	return error;
 }
 
 /* Threads begin with different lanes. */
@@ -272,7 +285,7 @@ static int finish(struct use *use, bool commit)
 			continue;
 		}
 		if (part->bio.status && !error)
-			error = part->bio.status;
+			error = vol_brick_error(part->bio.status);
 		if (!commit)
 			part->done = !part->bio.status;
 		if (!part->io->write || (commit && !use->persist.status) || again || !part->map)
@@ -364,25 +377,19 @@ static int attempt(struct use *uses, unsigned n, bool commit, bool pin)
 	return r;
 }
 
-#define ATTEMPTS_MAX 100	/* of one call whose lanes break every time */
-
-static int recover_uses(struct use *uses, unsigned n, unsigned *attempts)
+static int recover_uses(struct use *uses, unsigned n, struct vol_effort *effort)
 {
 	for (unsigned i = 0; i < n; i++) {
 		if (!uses[i].lost)
 			continue;
 		struct vol_brick *b = uses[i].brick;
-		int r = vol_recover(b, uses[i].lane_index, uses[i].serial);
+		int r = vol_retry(b, uses[i].lane_index, uses[i].serial, effort);
 
 		if (r)
 			return r;
 		if (uses[i].denied && b->serial == uses[i].serial) {
 			vol_say(b->vol, "brick %s refuses a handle that it gave to this session", b->endpoint);
 			return -EACCES;
-		}
-		if (++*attempts == ATTEMPTS_MAX) {
-			vol_latch(b->vol, -EIO, "brick %s: the connection breaks at every attempt", b->endpoint);
-			return -EIO;
 		}
 	}
 	return 0;
@@ -422,7 +429,8 @@ static int run(struct volume *vol, const struct vol_io *ios, size_t n, bool comm
 	struct vol_part few[8], *parts = n > 8 ? calloc(n, sizeof(*parts)) : few;
 	struct use uses[VOL_BRICKS_MAX];
 	size_t next[VOL_BRICKS_MAX] = { 0 };
-	unsigned attempts = 0, count;
+	struct vol_effort effort;
+	unsigned count;
 	bool sorted = true;
 	int r = 0;
 
@@ -436,6 +444,7 @@ static int run(struct volume *vol, const struct vol_io *ios, size_t n, bool comm
 	}
 	if (!sorted && !r)
 		qsort(parts, n, sizeof(*parts), compare_parts);
+	vol_effort_begin(&effort);
 	while (!r && (count = cut(parts, n, next, uses))) {
 		r = attempt(uses, count, commit, true);
 		if (r == -E2BIG) {	/* fewer maps than before */
@@ -443,10 +452,13 @@ static int run(struct volume *vol, const struct vol_io *ios, size_t n, bool comm
 			continue;
 		}
 		if (!r)
-			r = recover_uses(uses, count, &attempts);
-		for (unsigned i = 0; i < count && !r; i++)
-			if (!uses[i].lost)
-				next[uses[i].brick->index] += uses[i].parts;
+			r = recover_uses(uses, count, &effort);
+		for (unsigned i = 0; i < count && !r; i++) {
+			if (uses[i].lost)
+				continue;
+			next[uses[i].brick->index] += uses[i].parts;
+			vol_effort_begin(&effort);	/* that was not in vain */
+		}
 	}
 	if (parts != few)
 		free(parts);
@@ -482,9 +494,10 @@ int vol_commit(struct volume *vol, const struct vol_io *ios, size_t n)
 static int run_private(struct volume *vol, unsigned brick, const struct vol_io *io)
 {
 	struct vol_brick *b = vol->brick[brick];
-	unsigned attempts = 0;
+	struct vol_effort effort;
 	int r;
 
+	vol_effort_begin(&effort);
 	if (!vol->locked || (uint64_t)(io->addr - vol->private_addr) + io->length > VOL_BLOCK_SIZE || !io->length)
 		return -EINVAL;
 	for (;;) {
@@ -494,7 +507,7 @@ static int run_private(struct volume *vol, unsigned brick, const struct vol_io *
 		r = attempt(&use, 1, io->write, false);
 		if (r || !use.lost)
 			break;
-		r = recover_uses(&use, 1, &attempts);
+		r = recover_uses(&use, 1, &effort);
 		if (r)
 			break;
 	}
@@ -652,10 +665,11 @@ static bool carried(struct volume *vol)
 
 static int persist_all(struct volume *vol)
 {
-	unsigned attempts = 0;
+	struct vol_effort effort;
 	bool again;
 	int r;
 
+	vol_effort_begin(&effort);
 	do {
 		again = false;
 		r = 0;
@@ -663,7 +677,7 @@ static int persist_all(struct volume *vol)
 			r = vol_settle(vol->brick[i]);
 		if (!r)
 			r = vol_persist_lanes(vol, vol->brick, vol->bricks, &again);
-		if (!r && ++attempts == ATTEMPTS_MAX)
+		if (!r && (again || carried(vol)) && vol_tired(vol, &effort))
 			r = -EIO;
 	} while (!r && (again || carried(vol)));
 	if (r)

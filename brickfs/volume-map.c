@@ -145,8 +145,10 @@ static int unmap(struct vol_brick *b, struct vol_map **maps, size_t n, bool clea
 	struct volume *vol = b->vol;
 	uint64_t addrs[2][EVICT_MAX], serial;
 	int status[EVICT_MAX], r;
+	struct vol_effort effort;
 	struct vol_lane *lane;
 
+	vol_effort_begin(&effort);
 	for (;;) {
 		size_t count[2] = { 0, 0 };
 
@@ -171,7 +173,7 @@ static int unmap(struct vol_brick *b, struct vol_map **maps, size_t n, bool clea
 		unsigned index = lane->index;
 
 		vol_lane_broke(lane);
-		r = vol_recover(b, index, serial);
+		r = vol_retry(b, index, serial, &effort);
 		if (r)
 			break;
 	}
@@ -208,6 +210,7 @@ static int evict(struct vol_brick *b, size_t want, size_t batch, const struct vo
 	struct vol_map *victim[EVICT_MAX];
 	size_t count = 0;
 	bool dirty = false, again;
+	struct vol_effort effort;
 	int r = 0;
 
 	if (batch < want)
@@ -230,10 +233,15 @@ static int evict(struct vol_brick *b, size_t want, size_t batch, const struct vo
 		}
 	}
 	pthread_mutex_unlock(&b->mutex);
+	vol_effort_begin(&effort);
 	while (dirty && !r) {
 		again = false;
 		r = vol_persist_lanes(b->vol, &b, 1, &again);
 		dirty = again;
+		if (!r && again && vol_tired(b->vol, &effort)) {
+			vol_latch(b->vol, -EIO, "brick %s: the connection breaks at every persist", b->endpoint);
+			r = -EIO;
+		}
 	}
 	/* After a persist that failed nothing is CLEAN; the volume has latched, and reads go on. */
 	r = unmap(b, victim, count, !r);
@@ -375,7 +383,9 @@ static int map_missing(struct vol_brick *b, struct vol_map **maps, size_t n)
 	uint64_t *addrs = calloc(n, sizeof(*addrs)), serial;
 	int *status = calloc(n, sizeof(*status)), r = -ENOMEM;
 	struct vol_lane *lane = NULL;
+	struct vol_effort effort;
 
+	vol_effort_begin(&effort);
 	while (handles && addrs && status) {
 		r = vol_lane_get(b, &lane, &serial);
 		if (r)
@@ -387,13 +397,19 @@ static int map_missing(struct vol_brick *b, struct vol_map **maps, size_t n)
 		for (size_t i = 0; i < n; i++)
 			addrs[i] = maps[i]->block;
 		r = vol->backend->map(b->session, lane->index, addrs, n, vol->exclusive ? BACKEND_MAP_WRITE : 0, handles, status);
-		if (!vol_lost(r))
+		/* A session that is ending says so of each. */
+		for (size_t i = 0; i < n && !r; i++)
+			if (vol_lost(status[i]))
+				r = status[i];
+		if (!vol_lost(r)) {
+			r = vol_brick_error(r);
 			break;
+		}
 		unsigned index = lane->index;
 
 		vol_lane_broke(lane);
 		lane = NULL;
-		r = vol_recover(b, index, serial);
+		r = vol_retry(b, index, serial, &effort);
 		if (r)
 			break;
 	}
@@ -403,6 +419,8 @@ static int map_missing(struct vol_brick *b, struct vol_map **maps, size_t n)
 
 		if (error == -ENOMEM && !r)
 			error = BRICK_FULL;
+		else if (!r)
+			error = vol_brick_error(error);
 		map_done(b, maps[i], &handles[i], error);
 		if (error && !r && error != BRICK_FULL)
 			vol_say(vol, "brick %s: block 0x%llx cannot be mapped: %s", b->endpoint,
@@ -491,12 +509,18 @@ int vol_pin(struct vol_brick *b, struct vol_part *parts, size_t n)
 {
 	uint64_t deadline = 0;
 	unsigned pause = 1;
+	struct vol_effort effort;
 
+	vol_effort_begin(&effort);
 	for (;;) {
 		int r = pin_once(b, parts, n);
 
-		if (r == -EAGAIN)
-			continue;
+		if (r == -EAGAIN) {
+			if (!vol_tired(b->vol, &effort))
+				continue;
+			vol_say(b->vol, "brick %s: its blocks cannot be mapped: the session changes at every attempt", b->endpoint);
+			return -EIO;
+		}
 		if (r != BRICK_FULL)
 			return r;
 		/* With fewer maps at once it goes on; a brick has memory for one map of each session at least, before long. */

@@ -7,6 +7,7 @@
  * timeo_ms.  While a session is replaced, every lane of the brick is held.
  */
 #include <errno.h>
+#include <inttypes.h>
 #include <string.h>
 
 #include "volume-internal.h"
@@ -240,6 +241,54 @@ gone:
 	pthread_cond_broadcast(&b->cond);
 	pthread_mutex_unlock(&b->mutex);
 	return b->gone;
+}
+
+#define RETRIES_AT_ONCE 3u		/* a restart, and once more */
+#define RETRY_PAUSE_MAX_MS 500u
+
+void vol_effort_begin(struct vol_effort *effort)
+{
+	*effort = (struct vol_effort){ .since_ms = vol_now_ms() };
+}
+
+bool vol_tired(const struct volume *vol, struct vol_effort *effort)
+{
+	unsigned more = effort->attempts++;
+
+	effort->spent_ms += vol_now_ms() - effort->since_ms;
+	if (more < RETRIES_AT_ONCE)
+		return false;
+	if (effort->spent_ms >= vol->timeo_ms)
+		return true;
+	more -= RETRIES_AT_ONCE;
+	effort->since_ms = vol_now_ms();
+	vol_sleep_ms(more < 9 && 1u << more < RETRY_PAUSE_MAX_MS ? 1u << more : RETRY_PAUSE_MAX_MS);
+	effort->spent_ms += vol_now_ms() - effort->since_ms;
+	return false;
+}
+
+static void give_up(struct vol_brick *b)
+{
+	b->gone = -EIO;
+	/* Who waits for a map of this brick waits no longer. */
+	pthread_mutex_lock(&b->mutex);
+	pthread_cond_broadcast(&b->cond);
+	pthread_mutex_unlock(&b->mutex);
+}
+
+int vol_retry(struct vol_brick *b, unsigned lane, uint64_t serial, struct vol_effort *effort)
+{
+	int r;
+
+	if (vol_tired(b->vol, effort)) {
+		vol_latch(b->vol, -EIO, "brick %s: it can be reached, but the connection broke, or nothing was answered, at %u attempts in "
+			  "%" PRIu64 " s: %s", b->endpoint, effort->attempts, effort->spent_ms / 1000, vol_reason(b->vol, -ECONNRESET));
+		give_up(b);
+		return -EIO;
+	}
+	r = vol_recover(b, lane, serial);
+	effort->since_ms = vol_now_ms();
+	return r;
 }
 
 int vol_recover(struct vol_brick *b, unsigned lane, uint64_t serial)

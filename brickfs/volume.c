@@ -15,9 +15,10 @@
 #define TIMEO_DEFAULT_MS 60000
 #define REQUEST_MIN_MS 5000
 #define REQUEST_MAX_MS 30000
-#define LIST_BATCH 480
-#define LIST_ATTEMPTS 16
 #define HOLDERS_MAX 16
+#define LEASE_MAX_MS 3600000u	/* the longest that brickd can be told to give; what is longer is not waited for */
+#define LEASE_GRACE_MS 2000
+#define NOBODY_MS 10000u
 
 uint64_t vol_now_ms(void)
 {
@@ -102,6 +103,7 @@ int vol_new(struct volume **out, const struct vol_options *options)
 	vol->want_maps = options->maps;
 	vol->timeo_ms = options->timeo_ms ? options->timeo_ms : TIMEO_DEFAULT_MS;
 	vol->private_addr = options->private_addr;
+	vol->list_budget = options->list_bytes ? options->list_bytes : vol_list_budget();
 	/* Until it is locked otherwise: mkfs writes under its exclusive lock, a look at the brick only reads. */
 	vol->exclusive = true;
 	pthread_mutex_init(&vol->text_mutex, NULL);
@@ -312,7 +314,10 @@ static bool holder(struct vol_brick *b, struct vol_lane *lane, struct backend_ho
 static int lock_brick(struct vol_brick *b, unsigned wait_ms)
 {
 	struct volume *vol = b->vol;
-	uint64_t start = vol_now_ms(), give_up = (uint64_t)wait_ms + b->info.lease_ms + 2000;
+	unsigned lease_ms = b->info.lease_ms < LEASE_MAX_MS ? b->info.lease_ms : LEASE_MAX_MS;
+	uint64_t start = vol_now_ms(), give_up = (uint64_t)wait_ms + lease_ms + LEASE_GRACE_MS;
+	/* Nobody whose lease could run out: a session that is being ended, or a brick that makes it up. */
+	uint64_t give_up_nobody = (uint64_t)wait_ms + (lease_ms < NOBODY_MS ? lease_ms : NOBODY_MS) + LEASE_GRACE_MS;
 	struct vol_lane *lane = vol_lane_take(b);
 	struct backend_holder last = { 0 };
 	int status = 0, r;
@@ -332,7 +337,7 @@ static int lock_brick(struct vol_brick *b, unsigned wait_ms)
 		bool found = holder(b, lane, &last);
 		uint64_t passed = vol_now_ms() - start;
 
-		if (passed >= give_up || (found && passed >= wait_ms && last.heard_ms < passed)) {
+		if (passed >= (found ? give_up : give_up_nobody) || (found && passed >= wait_ms && last.heard_ms < passed)) {
 			if (found)
 				vol_say(vol, "in use by %.63s (pid %llu, session %llu on brick %s, %.7s)", last.name,
 					(unsigned long long)last.pid, (unsigned long long)last.session, b->endpoint, last.transport);
@@ -408,162 +413,6 @@ void vol_set_fence(struct volume *vol, vol_fence fence, void *arg)
 {
 	vol->fence = fence;
 	vol->fence_arg = arg;
-}
-
-static int check_extent(struct vol_brick *b, const struct backend_extent *e, uint64_t from, uint64_t listed)
-{
-	uint64_t most = (0ull - e->start) >> VOL_BLOCK_SHIFT;
-
-	if (!e->start)
-		most = 1ull << (64 - VOL_BLOCK_SHIFT);
-	if (e->start < from || e->start & VOL_BLOCK_MASK || !e->count || e->count > most || listed + e->count > b->info.capacity) {
-		vol_say(b->vol, "brick %s answers list with nonsense: %llu blocks from 0x%llx", b->endpoint,
-			(unsigned long long)e->count, (unsigned long long)e->start);
-		return -EPROTO;
-	}
-	return 0;
-}
-
-/* One pass over the brick. -EAGAIN: it changed meanwhile. *n: blocks. extents: malloc'ed. */
-static int list_once(struct vol_brick *b, struct backend_extent **extents, size_t *count, uint64_t *blocks)
-{
-	struct volume *vol = b->vol;
-	uint64_t from = 0, generation = 0, first = 0, next = 0, serial;
-	size_t room = 0, n;
-	bool more = true;
-
-	*extents = NULL;
-	*count = 0;
-	*blocks = 0;
-	while (more) {
-		struct vol_lane *lane;
-
-		if (room < *count + LIST_BATCH) {
-			struct backend_extent *bigger = realloc(*extents, (room = room * 2 + LIST_BATCH) * sizeof(*bigger));
-
-			if (!bigger)
-				return -ENOMEM;
-			*extents = bigger;
-		}
-		int r = vol_lane_get(b, &lane, &serial);
-
-		if (r)
-			return r;
-		r = vol->backend->list(b->session, lane->index, from, *extents + *count, LIST_BATCH, &n, &generation, &next, &more);
-		if (vol_lost(r)) {
-			unsigned index = lane->index;
-
-			vol_lane_broke(lane);
-			r = vol_recover(b, index, serial);
-			return r ? r : -EAGAIN;
-		}
-		vol_lane_put(lane);
-		if (r) {
-			vol_say(vol, "brick %s cannot be listed: %s", b->endpoint, vol_reason(vol, r));
-			return r;
-		}
-		if (!from)
-			first = generation;
-		if (generation != first)
-			return -EAGAIN;
-		if (n > LIST_BATCH || (more && next <= from))
-			return -EPROTO;
-		for (size_t i = 0; i < n; i++) {
-			struct backend_extent *e = &(*extents)[*count + i];
-
-			r = check_extent(b, e, from, *blocks);
-			if (r)
-				return r;
-			*blocks += e->count;
-			from = e->start + (e->count << VOL_BLOCK_SHIFT);
-		}
-		*count += n;
-		if (more && next < from)
-			return -EPROTO;
-		from = next;
-	}
-	return 0;
-}
-
-static int note_twin(struct volume *vol, uint64_t addr, unsigned brick)
-{
-	if (vol->twins == vol->twin_room) {
-		size_t room = vol->twin_room ? 2 * vol->twin_room : 16;
-		struct vol_twin *more = realloc(vol->twin, room * sizeof(*more));
-
-		if (!more)
-			return -ENOMEM;
-		vol->twin = more;
-		vol->twin_room = room;
-	}
-	vol->twin[vol->twins++] = (struct vol_twin){ addr, brick };
-	return 0;
-}
-
-size_t vol_twins(const struct volume *vol, const struct vol_twin **twins)
-{
-	*twins = vol->twin;
-	return vol->twins;
-}
-
-int vol_prefer(struct volume *vol, uint64_t addr, unsigned brick)
-{
-	int before = vol_where(vol, addr);
-
-	for (size_t k = 0; before >= 0 && k < vol->twins; k++)
-		if (vol->twin[k].addr == addr && vol->twin[k].brick == brick)
-			vol->twin[k].brick = (unsigned)before;
-	vol_ids_remove(vol, addr);
-	return vol_ids_insert(vol, addr, brick);
-}
-
-static int list_brick(struct vol_brick *b, uint64_t *duplicates)
-{
-	struct backend_extent *extents;
-	uint64_t blocks;
-	size_t count;
-	int r;
-
-	for (unsigned attempt = 0; ; attempt++) {
-		r = list_once(b, &extents, &count, &blocks);
-		if (r != -EAGAIN || attempt == LIST_ATTEMPTS)
-			break;
-		free(extents);
-	}
-	if (r == -EAGAIN)
-		vol_say(b->vol, "brick %s changes while it is listed: somebody else writes to it", b->endpoint);
-	b->free_blocks = b->info.capacity > blocks ? b->info.capacity - blocks : 0;
-	for (size_t i = 0; i < count && !r; i++) {
-		for (uint64_t k = 0; k < extents[i].count && !r; k++) {
-			uint64_t addr = extents[i].start + (k << VOL_BLOCK_SHIFT);
-
-			if (addr == b->vol->private_addr)
-				continue;
-			r = vol_ids_insert(b->vol, addr, b->index);
-			if (r != -EEXIST)
-				continue;
-			r = note_twin(b->vol, addr, b->index);
-			if (!(*duplicates)++)
-				vol_say(b->vol, "block 0x%llx is on two bricks, %s and %s", (unsigned long long)addr,
-					b->vol->brick[vol_where(b->vol, addr)]->endpoint, b->endpoint);
-		}
-	}
-	free(extents);
-	return r;
-}
-
-int vol_list(struct volume *vol, uint64_t *duplicates)
-{
-	uint64_t twice = 0;
-	int r = 0;
-
-	vol_ids_clear(vol);
-	vol->twins = 0;
-	for (unsigned i = 0; i < vol->bricks && !r; i++)
-		r = list_brick(vol->brick[i], &twice);
-	if (duplicates)
-		*duplicates = twice;
-	return r ? r : twice ? -EUCLEAN : 0;
 }
 
 unsigned vol_lease_ms(const struct volume *vol)

@@ -40,6 +40,7 @@ struct vol_options {
 	unsigned lanes;		/* of each brick, 0: 4 */
 	unsigned maps;		/* blocks mapped at once on each brick, 0: as granted; the smaller of both, less while the brick is short of memory */
 	unsigned timeo_ms;	/* how long a brick may be away, 0: 60000 */
+	uint64_t list_bytes;	/* memory that what the bricks list may take, 0: a quarter of this host's, or of what the process may have */
 	uint64_t private_addr;	/* the one address that every brick has a block of its own under (the superblock) */
 	const char *name;	/* shown to people at the brick; NULL: the backend's default */
 };
@@ -85,7 +86,8 @@ void vol_set_fence(struct volume *vol, vol_fence fence, void *arg);
 /*
  * Lists every brick, and notices a change under way.  An address other than private_addr
  * on two bricks is damage (-EUCLEAN, vol_text() names it): *duplicates counts them; the
- * map then has the one of the lower brick index.
+ * map then has the one of the lower brick index.  -EPROTO: what a brick lists cannot be, -ENOMEM: or is more than
+ * there is memory for.
  */
 int vol_list(struct volume *vol, uint64_t *duplicates);
 /* fsck: the others of such addresses, as the last vol_list() met them. */

@@ -432,6 +432,7 @@ int brick_list(struct brick_lane *lane, uint64_t from, struct brick_extent *exte
 {
 	const struct wire_list list = { .from = from, .max = max < WIRE_EXTENTS_MAX ? (uint32_t)max : WIRE_EXTENTS_MAX };
 	struct wire_list_reply reply;
+	uint64_t blocks = 0;
 	int ret;
 
 	if (max == 0)
@@ -445,6 +446,17 @@ int brick_list(struct brick_lane *lane, uint64_t from, struct brick_extent *exte
 		ret = brick_fail(-EPROTO, "%s: the brick listed something else than was asked for", lane->session->text);
 		lane_break(lane, ret);
 		return ret;
+	}
+	for (uint32_t i = 0; i < reply.count; i++) {
+		uint64_t capacity = lane->session->info.capacity;
+
+		blocks += reply.extent[i].count;	/* each has less than 2^43: this does not overflow */
+		if (blocks > capacity) {
+			ret = brick_fail(-EPROTO, "%s: the brick lists more blocks than its capacity of %" PRIu64, lane->session->text,
+					 capacity);
+			lane_break(lane, ret);
+			return ret;
+		}
 	}
 	for (uint32_t i = 0; i < reply.count; i++)
 		extents[i] = (struct brick_extent){ reply.extent[i].start, reply.extent[i].count };

@@ -14,6 +14,9 @@
 #define EXTENTS 4096
 #define SESSIONS 256
 #define LIST_TRIES 8
+#define EXTENTS_MAX (1u << 24)	/* kept at once: 256 MiB */
+#define CRUMBS_FREE 64		/* pages that may hold anything; all together then hold at least so many extents each: */
+#define CRUMBS_LEAST 16
 
 static void fail_call(struct ctl *ctl, const char *call, int err, json_t *out)
 {
@@ -26,11 +29,19 @@ struct extents {
 	struct brick_extent *e;
 	size_t n;
 	uint64_t generation;
+	const char *lie;	/* what brick_error() cannot know: it sees one page */
 };
+
+static int lies(struct extents *all, const char *what)
+{
+	all->lie = what;
+	return -EPROTO;
+}
 
 /* All pages of the list; 1 when the generation changed between them. */
 static int list_once(struct ctl *ctl, uint64_t from, struct extents *all)
 {
+	uint64_t blocks = 0, pages = 0, end = from;
 	bool more = true;
 
 	all->n = 0;
@@ -49,9 +60,22 @@ static int list_once(struct ctl *ctl, uint64_t from, struct extents *all)
 		if (!first && generation != all->generation)
 			return 1;
 		all->generation = generation;
-		all->n += got;
+		for (size_t i = 0; i < got; i++) {
+			const struct brick_extent *e = &all->e[all->n++];
+
+			if (e->start < end && !first)
+				return lies(all, "the brick lists extents that are not in order");
+			end = e->start + (e->count << BRICK_BLOCK_SHIFT);
+			blocks += e->count;
+			if (blocks > brick_info(ctl->session)->capacity)
+				return lies(all, "the brick lists more blocks than its capacity");
+		}
 		if (more && next <= from)
-			return -EPROTO;
+			return lies(all, "the brick lists in a circle");
+		if (more && ++pages > CRUMBS_FREE && all->n < (pages - CRUMBS_FREE) * CRUMBS_LEAST)
+			return lies(all, "the brick lists its blocks in crumbs");
+		if (more && all->n > EXTENTS_MAX)
+			return lies(all, "there are more extents than can be shown at once; list from an address on");
 		from = next;
 	}
 	return 0;
@@ -72,6 +96,8 @@ int ctl_list(struct ctl *ctl, const struct ctl_args *args, json_t *out)
 	if (err == 1)
 		ctl_fail(ctl, out, -EAGAIN, "%s: list: blocks are allocated and freed faster than the list can be read",
 			 ctl->endpoint);
+	else if (err && all.lie)
+		ctl_fail(ctl, out, err, "%s: list: %s", ctl->endpoint, all.lie);
 	else if (err)
 		fail_call(ctl, "list", err, out);
 	if (err)
