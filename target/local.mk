@@ -5,7 +5,7 @@ noinst_LTLIBRARIES += target/libstore.la
 target_libstore_la_SOURCES = \
 	target/sigbus.h target/sigbus.c \
 	target/pool.h target/pool-internal.h target/pool-format.h target/pool-format.c \
-	target/pool-file.c target/pool-bytes.c target/pool-create.c target/pool-zero.c target/pool.c \
+	target/pool-file.c target/pool-sync.c target/pool-bytes.c target/pool-create.c target/pool-zero.c target/pool.c \
 	target/idmap.h target/idmap.c \
 	target/tier-track.h target/tier-track.c \
 	target/tier-folder.h target/tier-folder.c target/tier-memory.h target/tier-memory.c \

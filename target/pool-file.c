@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* pool-file - the pool's file: lock, mapping, header, and the one way to make bytes durable. */
+/* pool-file - the pool's file: lock, mapping, header, and the slot words in it. */
 #include "pool-internal.h"
 
 #include <errno.h>
@@ -18,21 +18,6 @@
 
 #include "report.h"
 #include "sigbus.h"
-
-static atomic_long test_fail_after = -1;
-static pool_test_hook test_hook;
-static void *test_hook_arg;
-
-void pool_test_fail_persist_after(long persists)
-{
-	atomic_store(&test_fail_after, persists);
-}
-
-void pool_test_watch_persists(pool_test_hook hook, void *arg)
-{
-	test_hook = hook;
-	test_hook_arg = arg;
-}
 
 /* libpmem2's errors are negative errnos, or numbers of its own from -100000 down (pmem2_errormsg(3)). */
 static int pmem2_errno(int error)
@@ -118,6 +103,7 @@ int pool_file_open(struct pool **result, const char *path, int flags)
 		return -ENOMEM;
 	pool->lock_fd = pool->fd = -1;
 	pthread_mutex_init(&pool->lock, NULL);
+	pthread_mutex_init(&pool->told, NULL);
 	pthread_cond_init(&pool->work, NULL);
 	pthread_cond_init(&pool->ready, NULL);
 	pool->path = strdup(path);
@@ -248,6 +234,7 @@ void pool_file_close(struct pool *pool)
 		close(pool->lock_fd);
 	pthread_cond_destroy(&pool->ready);
 	pthread_cond_destroy(&pool->work);
+	pthread_mutex_destroy(&pool->told);
 	pthread_mutex_destroy(&pool->lock);
 	free(pool->block);
 	free(pool->state);
@@ -257,89 +244,12 @@ void pool_file_close(struct pool *pool)
 	free(pool);
 }
 
-/* Bytes of the mapping to the device: 0 or a negative errno, which libpmem2's own persist would not tell for msync. */
-struct sync_call {
-	struct pool *pool;
-	uint64_t offset, length;
-	int error;
-};
-
-static void sync_fn(void *arg)
-{
-	struct sync_call *call = arg;
-	uint8_t *from = call->pool->base + call->offset;
-
-	/* The memory is as durable as it will ever be: what is left is that nothing comes before it. */
-	if (call->pool->header.ro_compat & POOL_VOLATILE) {
-		atomic_thread_fence(memory_order_seq_cst);
-	} else if (call->pool->by_page) {
-		uint64_t in_page = call->offset & (uint64_t)(sysconf(_SC_PAGESIZE) - 1);
-
-		if (msync(from - in_page, call->length + in_page, MS_SYNC))
-			call->error = -errno;
-	} else {
-		call->pool->persist(from, call->length);
-	}
-}
-
-static int sync_range(struct pool *pool, uint64_t offset, uint64_t length)
-{
-	struct sync_call call = { .pool = pool, .offset = offset, .length = length };
-	int rc = sigbus_try(sync_fn, &call);
-
-	return rc ? rc : call.error;
-}
-
-static int store_header(struct pool *pool, unsigned copy)
+int pool_store_header(struct pool *pool, unsigned copy)
 {
 	uint8_t bytes[POOL_HEADER_SIZE];
 
 	pool_header_encode(&pool->header, bytes);
 	return pool_copy(pool->base + (uint64_t)copy * POOL_HEADER_DISTANCE, bytes, sizeof(bytes));
-}
-
-void pool_file_fail(struct pool *pool, const char *what, int error)
-{
-	if (atomic_exchange(&pool->failed, true))
-		return;
-	report_error("%s: %s: %s; nothing is persisted, allocated or freed in this pool any more until it is opened again",
-		     pool->path, what, strerror(error));
-	if (!pool->serving)
-		return;
-	/*
-	 * The pages that failed may vanish from memory without any crash: the
-	 * next open has to raise the loss epoch.  As well as it goes; a crash
-	 * of the host raises it anyway.
-	 */
-	pool->header.flags = (pool->header.flags & ~POOL_CLEAN) | POOL_LOST;
-	pool->header.sequence++;
-	for (unsigned i = 0; i < 2; i++) {
-		if (!store_header(pool, pool->copy ^ i))
-			(void)sync_range(pool, (uint64_t)(pool->copy ^ i) * POOL_HEADER_DISTANCE, POOL_HEADER_SIZE);
-	}
-}
-
-int pool_file_persist(struct pool *pool, uint64_t offset, uint64_t length)
-{
-	int rc;
-
-	if (atomic_load(&pool->failed))
-		return -EIO;
-	if (!length)
-		return 0;
-	if (test_hook)
-		test_hook(test_hook_arg, pool->base, offset, length, false);
-	if (atomic_load(&test_fail_after) >= 0 && atomic_fetch_sub(&test_fail_after, 1) <= 0)
-		rc = -EIO;
-	else
-		rc = sync_range(pool, offset, length);
-	if (rc) {
-		pool_file_fail(pool, "write-back failed", -rc);
-		return -EIO;
-	}
-	if (test_hook)
-		test_hook(test_hook_arg, pool->base, offset, length, true);
-	return 0;
 }
 
 int pool_file_write_header(struct pool *pool)
@@ -350,7 +260,7 @@ int pool_file_write_header(struct pool *pool)
 	for (unsigned i = 0; i < 2; i++) {
 		unsigned copy = pool->copy ^ i;
 
-		rc = store_header(pool, copy);
+		rc = pool_store_header(pool, copy);
 		if (!rc)
 			rc = pool_file_persist(pool, (uint64_t)copy * POOL_HEADER_DISTANCE, POOL_HEADER_SIZE);
 		if (rc)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * pool-internal - what the files of the pool share: the mapped file (pool-file.c),
- * its making and growing (pool-create.c), zeroing (pool-zero.c), and the life of
- * slots (pool.c).
+ * pool-internal - what the files of the pool share: the mapped file (pool-file.c)
+ * and what makes it durable (pool-sync.c), its making and growing (pool-create.c),
+ * zeroing (pool-zero.c), and the life of slots (pool.c).
  *
  * One lock, pool->lock, guards the lists and the states of slots in memory.  It
  * is never held over anything that touches the mapping or the device.
@@ -25,7 +25,7 @@ enum {
 
 struct pool {
 	char *path;
-	int lock_fd;		/* holds the lock; never leaves this process */
+	int lock_fd;		/* holds the lock, and is asked for failed write-backs; never leaves this process */
 	int fd;			/* another open file: one that was handed out keeps no lock alive */
 	bool devdax;
 	enum pool_kind kind;
@@ -49,6 +49,7 @@ struct pool {
 	uint8_t boot_id[16];	/* of the host, now */
 	bool serving;		/* the file's header says that the pool is open */
 	atomic_bool failed;
+	pthread_mutex_t told;	/* lock_fd is asked by one thread at a time */
 	atomic_bool no_zero_range;	/* the filesystem has no FALLOC_FL_ZERO_RANGE */
 
 	pthread_mutex_t lock;
@@ -79,15 +80,22 @@ int pool_file_read_header(struct pool *pool);
 /* Writes pool->header to both copies.  Only while no other thread uses the pool. */
 int pool_file_write_header(struct pool *pool);
 void pool_file_set_chunks(struct pool *pool, uint64_t end, uint32_t slots);
-
-/* Every persistent effect of the pool goes through here: bytes of the mapping are durable when it returns 0. */
-int pool_file_persist(struct pool *pool, uint64_t offset, uint64_t length);
-/* Latches, and says so once. */
-void pool_file_fail(struct pool *pool, const char *what, int error);
+/* Stores pool->header to one of its copies, not durable yet. */
+int pool_store_header(struct pool *pool, unsigned copy);
 
 uint64_t pool_word_offset(const struct pool *pool, uint32_t slot);
 /* Stores the words of n slots (blocks may be NULL: 0) and persists them, one sync for each run of neighbours: best in slot order. */
 int pool_write_words(struct pool *pool, const uint32_t *slots, const uint64_t *blocks, size_t n, enum pool_state state);
+
+/* pool-sync.c */
+
+/*
+ * Every persistent effect of the pool goes through here: bytes of the mapping are durable when it returns 0.  -EIO: it
+ * failed, or another one did, at any time before this one returned.
+ */
+int pool_file_persist(struct pool *pool, uint64_t offset, uint64_t length);
+/* Latches, and says so once. */
+void pool_file_fail(struct pool *pool, const char *what, int error);
 
 /* pool-zero.c */
 

@@ -159,10 +159,18 @@ int pool_put(struct pool *pool, uint32_t slot, uint32_t offset, const void *from
  * For tests.  The first lets so many persists of this process succeed and fails
  * every later one, as a dying device would; -1 ends that.  The second calls hook
  * before (done false) and after (true) each range of a pool's mapping becomes
- * durable; set it while no pool is open.
+ * durable; set it while no pool is open.  The third puts something else in the
+ * place of msync(2), and of the question to the pool's own open file whether a
+ * write-back has failed that it was not told of; both 0, or -1 and errno.  NULL
+ * ends that.
  */
 void pool_test_fail_persist_after(long persists);
 typedef void (*pool_test_hook)(void *arg, const uint8_t *base, uint64_t offset, uint64_t length, bool done);
 void pool_test_watch_persists(pool_test_hook hook, void *arg);
+struct pool_test_disk {
+	int (*sync)(void *from, size_t length);
+	int (*ask)(int fd);
+};
+void pool_test_replace_disk(const struct pool_test_disk *disk);
 
 #endif
