@@ -71,7 +71,7 @@ static int call(struct vol_brick *b, const uint64_t *addrs, size_t n, bool alloc
 	bool there[BATCH];
 	struct vol_effort effort;
 
-	vol_effort_begin(&effort);
+	vol_effort_begin(vol, &effort);
 	for (size_t i = 0; i < n; i++) {
 		left[i] = addrs[i];
 		where[i] = i;

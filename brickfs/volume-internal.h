@@ -125,6 +125,11 @@ struct volume {
 	size_t twins, twin_room;
 	uint64_t list_budget, listed_bytes;	/* memory that what is listed may take, and takes */
 
+	/* The time during which some brick was being mended: the bricks that are just now, since when, and what is over. */
+	pthread_mutex_t away_mutex;
+	unsigned away;
+	uint64_t away_since_ms, away_ms;
+
 	pthread_mutex_t buffers_mutex;
 	struct vol_buffer *buffers;
 
@@ -225,15 +230,15 @@ void vol_hear(struct vol_brick *b, unsigned lane);
 /* volume-reconnect.c */
 /*
  * What one call has spent on a brick that takes the connection and does not answer, or breaks it again: without an end to that, such a
- * brick could keep the call for ever.  The time that a brick is away is not counted: that is mend()'s.
+ * brick could keep the call for ever.  The time that a brick is away, whoever waits for it, is not counted: that is mend()'s.
  */
 struct vol_effort {
 	unsigned attempts;
-	uint64_t since_ms, spent_ms;
+	uint64_t begun_ms;		/* on a clock that stands still while a brick is being mended */
 };
-void vol_effort_begin(struct vol_effort *effort);
+void vol_effort_begin(struct volume *vol, struct vol_effort *effort);
 /* One more attempt was in vain: true if that was the last. Else it may have slept a little. */
-bool vol_tired(const struct volume *vol, struct vol_effort *effort);
+bool vol_tired(struct volume *vol, struct vol_effort *effort);
 /* vol_recover(), and another attempt, or, when there were enough of them, the end: the volume latches, and the brick is gone. */
 int vol_retry(struct vol_brick *b, unsigned lane, uint64_t serial, struct vol_effort *effort);
 /*

@@ -444,7 +444,7 @@ static int run(struct volume *vol, const struct vol_io *ios, size_t n, bool comm
 	}
 	if (!sorted && !r)
 		qsort(parts, n, sizeof(*parts), compare_parts);
-	vol_effort_begin(&effort);
+	vol_effort_begin(vol, &effort);
 	while (!r && (count = cut(parts, n, next, uses))) {
 		r = attempt(uses, count, commit, true);
 		if (r == -E2BIG) {	/* fewer maps than before */
@@ -457,7 +457,7 @@ static int run(struct volume *vol, const struct vol_io *ios, size_t n, bool comm
 			if (uses[i].lost)
 				continue;
 			next[uses[i].brick->index] += uses[i].parts;
-			vol_effort_begin(&effort);	/* that was not in vain */
+			vol_effort_begin(vol, &effort);	/* that was not in vain */
 		}
 	}
 	if (parts != few)
@@ -497,7 +497,7 @@ static int run_private(struct volume *vol, unsigned brick, const struct vol_io *
 	struct vol_effort effort;
 	int r;
 
-	vol_effort_begin(&effort);
+	vol_effort_begin(vol, &effort);
 	if (!vol->locked || (uint64_t)(io->addr - vol->private_addr) + io->length > VOL_BLOCK_SIZE || !io->length)
 		return -EINVAL;
 	for (;;) {
@@ -669,7 +669,7 @@ static int persist_all(struct volume *vol)
 	bool again;
 	int r;
 
-	vol_effort_begin(&effort);
+	vol_effort_begin(vol, &effort);
 	do {
 		again = false;
 		r = 0;

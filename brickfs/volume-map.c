@@ -148,7 +148,7 @@ static int unmap(struct vol_brick *b, struct vol_map **maps, size_t n, bool clea
 	struct vol_effort effort;
 	struct vol_lane *lane;
 
-	vol_effort_begin(&effort);
+	vol_effort_begin(b->vol, &effort);
 	for (;;) {
 		size_t count[2] = { 0, 0 };
 
@@ -233,7 +233,7 @@ static int evict(struct vol_brick *b, size_t want, size_t batch, const struct vo
 		}
 	}
 	pthread_mutex_unlock(&b->mutex);
-	vol_effort_begin(&effort);
+	vol_effort_begin(b->vol, &effort);
 	while (dirty && !r) {
 		again = false;
 		r = vol_persist_lanes(b->vol, &b, 1, &again);
@@ -385,7 +385,7 @@ static int map_missing(struct vol_brick *b, struct vol_map **maps, size_t n)
 	struct vol_lane *lane = NULL;
 	struct vol_effort effort;
 
-	vol_effort_begin(&effort);
+	vol_effort_begin(b->vol, &effort);
 	while (handles && addrs && status) {
 		r = vol_lane_get(b, &lane, &serial);
 		if (r)
@@ -511,7 +511,7 @@ int vol_pin(struct vol_brick *b, struct vol_part *parts, size_t n)
 	unsigned pause = 1;
 	struct vol_effort effort;
 
-	vol_effort_begin(&effort);
+	vol_effort_begin(b->vol, &effort);
 	for (;;) {
 		int r = pin_once(b, parts, n);
 

@@ -128,6 +128,23 @@ static int reopen(struct vol_brick *b, uint64_t deadline)
 	return r;
 }
 
+/* The clock of vol_effort stands still between these. */
+static void away_begin(struct volume *vol)
+{
+	pthread_mutex_lock(&vol->away_mutex);
+	if (!vol->away++)
+		vol->away_since_ms = vol_now_ms();
+	pthread_mutex_unlock(&vol->away_mutex);
+}
+
+static void away_end(struct volume *vol)
+{
+	pthread_mutex_lock(&vol->away_mutex);
+	if (!--vol->away)
+		vol->away_ms += vol_now_ms() - vol->away_since_ms;
+	pthread_mutex_unlock(&vol->away_mutex);
+}
+
 /* With every lane held: rejoin, or another session. patience_ms 0: one attempt. */
 static int mend(struct vol_brick *b, unsigned lane, unsigned patience_ms)
 {
@@ -219,20 +236,24 @@ static int recover(struct vol_brick *b, unsigned index, uint64_t serial, unsigne
 		pthread_mutex_unlock(&lane->mutex);
 		return 0;
 	}
+	away_begin(vol);
 	r = b->session ? vol->backend->rejoin(b->session, index) : -ESTALE;
 	if (!r) {
 		vol_carry(b, lane);
 		lane->broken = false;
 	}
 	pthread_mutex_unlock(&lane->mutex);
-	if (!r)
+	if (!r) {
+		away_end(vol);
 		return 0;
+	}
 	b->mending = true;
 	if (hold_lanes(b, patience_ms)) {
 		r = mend(b, index, patience_ms);
 		drop_lanes(b);
 	}
 	b->mending = false;
+	away_end(vol);
 	if (!b->gone)
 		return r;
 gone:
@@ -246,24 +267,30 @@ gone:
 #define RETRIES_AT_ONCE 3u		/* a restart, and once more */
 #define RETRY_PAUSE_MAX_MS 500u
 
-void vol_effort_begin(struct vol_effort *effort)
+static uint64_t now_without_away(struct volume *vol)
 {
-	*effort = (struct vol_effort){ .since_ms = vol_now_ms() };
+	pthread_mutex_lock(&vol->away_mutex);
+	uint64_t now = (vol->away ? vol->away_since_ms : vol_now_ms()) - vol->away_ms;
+
+	pthread_mutex_unlock(&vol->away_mutex);
+	return now;
 }
 
-bool vol_tired(const struct volume *vol, struct vol_effort *effort)
+void vol_effort_begin(struct volume *vol, struct vol_effort *effort)
+{
+	*effort = (struct vol_effort){ .begun_ms = now_without_away(vol) };
+}
+
+bool vol_tired(struct volume *vol, struct vol_effort *effort)
 {
 	unsigned more = effort->attempts++;
 
-	effort->spent_ms += vol_now_ms() - effort->since_ms;
 	if (more < RETRIES_AT_ONCE)
 		return false;
-	if (effort->spent_ms >= vol->timeo_ms)
+	if (now_without_away(vol) - effort->begun_ms >= vol->timeo_ms)
 		return true;
 	more -= RETRIES_AT_ONCE;
-	effort->since_ms = vol_now_ms();
 	vol_sleep_ms(more < 9 && 1u << more < RETRY_PAUSE_MAX_MS ? 1u << more : RETRY_PAUSE_MAX_MS);
-	effort->spent_ms += vol_now_ms() - effort->since_ms;
 	return false;
 }
 
@@ -278,17 +305,14 @@ static void give_up(struct vol_brick *b)
 
 int vol_retry(struct vol_brick *b, unsigned lane, uint64_t serial, struct vol_effort *effort)
 {
-	int r;
-
 	if (vol_tired(b->vol, effort)) {
 		vol_latch(b->vol, -EIO, "brick %s: it can be reached, but the connection broke, or nothing was answered, at %u attempts in "
-			  "%" PRIu64 " s: %s", b->endpoint, effort->attempts, effort->spent_ms / 1000, vol_reason(b->vol, -ECONNRESET));
+			  "%" PRIu64 " s: %s", b->endpoint, effort->attempts,
+			  (now_without_away(b->vol) - effort->begun_ms) / 1000, vol_reason(b->vol, -ECONNRESET));
 		give_up(b);
 		return -EIO;
 	}
-	r = vol_recover(b, lane, serial);
-	effort->since_ms = vol_now_ms();
-	return r;
+	return vol_recover(b, lane, serial);
 }
 
 int vol_recover(struct vol_brick *b, unsigned lane, uint64_t serial)

@@ -108,6 +108,7 @@ int vol_new(struct volume **out, const struct vol_options *options)
 	vol->exclusive = true;
 	pthread_mutex_init(&vol->text_mutex, NULL);
 	pthread_rwlock_init(&vol->ids_lock, NULL);
+	pthread_mutex_init(&vol->away_mutex, NULL);
 	pthread_mutex_init(&vol->buffers_mutex, NULL);
 	pthread_mutex_init(&vol->persist_mutex, NULL);
 	pthread_cond_init(&vol->persist_cond, NULL);
@@ -144,6 +145,7 @@ void vol_abandon(struct volume *vol)
 	pthread_mutex_destroy(&vol->text_mutex);
 	pthread_rwlock_destroy(&vol->ids_lock);
 	vol_buffers_free(vol);
+	pthread_mutex_destroy(&vol->away_mutex);
 	pthread_mutex_destroy(&vol->buffers_mutex);
 	pthread_mutex_destroy(&vol->persist_mutex);
 	pthread_cond_destroy(&vol->persist_cond);

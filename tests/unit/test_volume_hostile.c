@@ -424,6 +424,44 @@ START_TEST(garbage_once)
 }
 END_TEST
 
+static atomic_bool slow;
+
+static int slow_open(void *context, const char *endpoint, const char *name, unsigned lanes, unsigned maps, unsigned request_ms,
+		     struct backend_session **session)
+{
+	if (slow)
+		vol_sleep_ms(800);
+	return backend_sim.open(context, endpoint, name, lanes, maps, request_ms, session);
+}
+
+static int no_rejoin(struct backend_session *s, unsigned lane)
+{
+	return -ESTALE;
+}
+
+/* Six restarts of an honest brick during one read, each much shorter than timeo: a pause, though they are longer in all. */
+START_TEST(away_again_and_again)
+{
+	struct sim *sim = make_sim(1, 20);
+	struct backend restarts = backend_sim;
+
+	restarts.open = slow_open;
+	restarts.rejoin = no_rejoin;
+	slow = false;
+	struct volume *vol = spoiled(sim, &restarts);
+
+	vol->timeo_ms = 3000;
+	slow = true;
+	/* Every second map is the superblock's, of the session that takes the place of the lost one. */
+	for (unsigned k = 0; k < 6; k++)
+		sim_fault(sim, 0, SIM_MAP, 1 + 2 * k, -ECONNRESET, false);
+	ck_assert_int_eq(reads(vol, ADDR(1)), 0);
+	ck_assert_int_eq(vol_error(vol), 0);
+	ck_assert_uint_eq(sim_calls(sim, SIM_OPEN), 7);
+	end(vol, sim);
+}
+END_TEST
+
 /* ---- the superblock's lock */
 
 static int busy_map(struct backend_session *s, unsigned lane, const uint64_t *addrs, size_t n, uint32_t flags,
@@ -476,6 +514,7 @@ int main(void)
 	tcase_set_timeout(answer, 120);
 	tcase_add_loop_test(answer, answered, 0, 4 * 2 * ANSWERS);
 	tcase_add_test(answer, garbage_once);
+	tcase_add_test(answer, away_again_and_again);
 	tcase_add_test(answer, busy_for_nobody);
 	suite_add_tcase(suite, answer);
 	runner = srunner_create(suite);
