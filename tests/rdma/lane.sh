@@ -8,7 +8,7 @@
 #
 # It is one test of make check.  What the tests said is in tests/rdma/lane/ of the build directory.
 # Environment: BRICK_TESTS, as for run.sh ("lane" is the whole lane); CI=true: a machine that cannot be started is a failure;
-# LANE_LIMIT, seconds that the machine may run (1200); JOBS, how many tests run at a time (2).
+# LANE_LIMIT, seconds that the machine may run (2700); JOBS, how many tests run at a time (2).
 set -u
 
 here=$(cd "$(dirname "$0")" && pwd) || exit 1
@@ -53,7 +53,7 @@ rm -rf "$results"
 mkdir -p "$results" || exit 1
 begin=$SECONDS
 # shellcheck disable=SC2086
-"$here/vm-run" --times --limit "${LANE_LIMIT:-1200}" --memory $memory --pmem 512M:devdax --pmem 5G:ext4 --rw "$results" \
+"$here/vm-run" --times --limit "${LANE_LIMIT:-2700}" --memory $memory --pmem 512M:devdax --pmem 5G:ext4 --rw "$results" \
 	--env SMALL=1 --env SRC="$SRC" --env BUILD="$BUILD" --env SCRATCH=/dev/shm --env JOBS="${JOBS:-2}" --env LIMIT="${LIMIT:-600}" \
 	--env ASAN_OPTIONS --env UBSAN_OPTIONS --env TSAN_OPTIONS --env KEEP= --env TRACE \
 	bash "$here/guest.sh" "$results" $names 2>&1
