@@ -114,6 +114,7 @@ static void check_blocks(struct fs *fs, struct inode *i)
 
 	if (blocks >= i->recorded_blocks)
 		return;
+	i->lossy = !fs->options.check;
 	/* A file that had every block says by itself which ones are gone; holes and losses of another one look the same. */
 	if (i->recorded_blocks == total && (out = open_memstream(&text, &length))) {
 		print_missing(out, fs, i, total);
@@ -142,6 +143,7 @@ static int claim_run(struct fs *fs, struct inode *i)
 	if (!vol_has(fs->vol, block)) {
 		fs_damage(fs, "pages-lost", "inode %" PRIu64 " (%s): all of its %" PRIu64 " bytes are lost with packed block %016" PRIx64,
 			  i->ino, fs_path(fs, i), i->size, block);
+		i->lossy = !fs->options.check;
 		if (fs->options.check) {
 			ns_set_form(fs, i, FMT_INLINE);
 			i->alloc_end = i->dirty_end = 0;

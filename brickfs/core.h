@@ -192,7 +192,7 @@ int fs_open(struct fs *fs, uint64_t ino, bool write);
 int fs_release(struct fs *fs, uint64_t ino);
 /* close(2): what was written goes to the bricks and is committed soon; the error of an earlier background write, once. */
 int fs_flush(struct fs *fs, uint64_t ino);
-/* Bytes read; short at the end of the file only. */
+/* Bytes read; short at the end of the file only.  -EIO where bytes are lost, on a damaged filesystem. */
 int64_t fs_read(struct fs *fs, uint64_t ino, void *buffer, size_t size, uint64_t offset);
 /* All of it, or an error. */
 int64_t fs_write(struct fs *fs, uint64_t ino, const void *buffer, size_t size, uint64_t offset);

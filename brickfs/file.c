@@ -125,7 +125,7 @@ static int64_t read_chunk(struct fs *fs, struct inode *i, uint8_t *buffer, size_
 {
 	struct io_list list = { .n = 0 };
 	uint64_t covered;
-	int r;
+	int r = 0;
 
 	pthread_rwlock_rdlock(&i->io);
 	pthread_mutex_lock(&fs->lock);
@@ -146,7 +146,9 @@ static int64_t read_chunk(struct fs *fs, struct inode *i, uint8_t *buffer, size_
 		covered = offset < shape_run_bytes(i) ? shape_run_bytes(i) - offset : 0;
 		if (covered > size)
 			covered = size;
-		if (covered)
+		if (covered && i->lossy)
+			r = -EIO;
+		else if (covered)
 			pieces(&list, i, buffer, covered, offset, false);
 		memset(buffer + covered, 0, size - covered);
 	} else {
@@ -157,12 +159,15 @@ static int64_t read_chunk(struct fs *fs, struct inode *i, uint8_t *buffer, size_
 			length = size - done < FMT_BLOCK - in ? size - done : FMT_BLOCK - in;
 			if (addr)
 				list.io[list.n++] = (struct vol_io){ addr + in, buffer + done, (uint32_t)length, false };
+			else if (i->lossy)
+				r = -EIO;	/* zeroes might be a wrong answer */
 			else
 				memset(buffer + done, 0, length);
 		}
 	}
 	pthread_mutex_unlock(&fs->lock);
-	r = list.n ? vol_io(fs->vol, list.io, list.n) : 0;
+	if (!r && list.n)
+		r = vol_io(fs->vol, list.io, list.n);
 	pthread_rwlock_unlock(&i->io);
 	return r ? r : (int64_t)size;
 }

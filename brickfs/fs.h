@@ -75,6 +75,7 @@ struct inode {
 	bool gone;			/* deleted: its record's removal is in the log */
 	bool known;			/* replay: a record was seen */
 	bool reached;			/* replay, directories: the root leads to it */
+	bool lossy;			/* mount: it lost blocks: where it has none, nobody can tell a hole from a loss */
 	bool unproven;			/* fsck: something of it comes from a batch with a wrong checksum */
 	int wb_error;			/* of a background write, told once by flush or fsync */
 	uint64_t batch;			/* the last batch that holds (or will hold) a change of it */

@@ -5,6 +5,7 @@
  */
 #include <check.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -666,6 +667,92 @@ START_TEST(test_lost)
 }
 END_TEST
 
+#define PIECE (256u << 10)
+#define PIECES 1024
+
+/* Every piece of every file: the sum of its bytes, or a negative errno. */
+struct reading {
+	int64_t sum[PIECES];
+	unsigned n;
+};
+
+struct found {
+	struct stat st[256];
+	unsigned n;
+};
+
+static int note(void *arg, const char *name, uint64_t position, const struct stat *st)
+{
+	struct found *found = arg;
+
+	(void)position;
+	ck_assert_uint_lt(found->n, 256);
+	if (strcmp(name, ".") && strcmp(name, ".."))
+		found->st[found->n++] = *st;
+	return 0;
+}
+
+static void read_all(struct fs *fs, uint64_t dir, struct reading *all)
+{
+	static uint8_t buffer[PIECE];
+	struct found found = { .n = 0 };
+	struct stat st;
+
+	ck_assert_int_eq(fs_readdir(fs, dir, 0, false, note, &found), 0);
+	for (unsigned f = 0; f < found.n; f++) {
+		uint64_t ino = found.st[f].st_ino;
+
+		if (S_ISDIR(found.st[f].st_mode))
+			read_all(fs, ino, all);
+		if (!S_ISREG(found.st[f].st_mode))
+			continue;
+		ck_assert_int_eq(fs_getattr(fs, ino, &st), 0);
+		for (uint64_t at = 0; at < (uint64_t)st.st_size; at += PIECE) {
+			int64_t n = fs_read(fs, ino, buffer, PIECE, at), sum = n;
+
+			for (int64_t k = 0; k < n; k++)
+				sum = (sum * 31 + buffer[k]) & INT64_C(0xffffffffffff);
+			ck_assert_uint_lt(all->n, PIECES);
+			all->sum[all->n++] = sum;
+		}
+	}
+}
+
+/* Lost bytes are an error to who reads them, never zeroes; all others are as they were. */
+START_TEST(test_lost_read)
+{
+	struct fs *fs = sim_mounted(clean, SIM_RO);
+	static struct reading before;
+	unsigned images = 0;
+	uint64_t addr;
+
+	read_all(fs, FS_ROOT_INO, &before);
+	fs_unmount(fs);
+	for (unsigned b = 0; b < 2; b++)
+		for (uint64_t from = fmt_addr(FMT_PACKED, 0); sim_next(clean, b, from, &addr); from = addr + FMT_BLOCK) {
+			struct sim *sim = sim_snapshot(clean);
+			struct reading after = { .n = 0 };
+			unsigned errors = 0;
+
+			sim_poke_free(sim, b, addr);
+			fs = sim_mounted(sim, SIM_RW);
+			read_all(fs, FS_ROOT_INO, &after);
+			ck_assert_uint_eq(after.n, before.n);
+			for (unsigned k = 0; k < after.n; k++) {
+				ck_assert_msg(after.sum[k] == before.sum[k] || after.sum[k] == -EIO,
+					      "piece %u reads as something else without block %016" PRIx64 ": %" PRId64, k, addr,
+					      after.sum[k]);
+				errors += after.sum[k] == -EIO;
+			}
+			ck_assert_uint_ge(errors, 1);
+			fs_unmount(fs);
+			sim_delete(sim);
+			images++;
+		}
+	ck_assert_uint_ge(images, 5);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("replay");
@@ -690,6 +777,7 @@ int main(void)
 	tcase_add_test(tcase, test_blocks);
 	tcase_add_test(tcase, test_leaks);
 	tcase_add_test(tcase, test_lost);
+	tcase_add_test(tcase, test_lost_read);
 	suite_add_tcase(suite, tcase);
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_NORMAL);
