@@ -30,6 +30,7 @@ enum mutation {
 	MUTATE_EPOCH_KEPT,		/* a mount does not raise the epoch (order 6) */
 	MUTATE_ORPHANS_KEPT,		/* what was deleted while open stays (order 7) */
 	MUTATE_LEAKS_KEPT,		/* leaked blocks stay (order 8) */
+	MUTATE_NO_LOG_COUNTS,		/* the segment that a repair left, which was cut off before it counts, is taken for a part of the log */
 	MUTATE_SUPER_UNCHECKED,		/* checksums are ignored: of the superblock, */
 	MUTATE_SEGMENT_UNCHECKED,	/* ... of a segment's header, */
 	MUTATE_BATCH_UNCHECKED,		/* ... of a batch (that of a checkpoint segment is a second one over the same bytes) */

@@ -9,6 +9,7 @@
  * mount would show little that is right.
  */
 #include "fs.h"
+#include "mutate.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -21,7 +22,8 @@ struct segment {
 	uint64_t number;
 	struct fmt_segment header;
 	bool head, ckpt;		/* a head segment, or one of a checkpoint, of this filesystem */
-	bool begun;			/* head: a batch of it can be read */
+	bool begun;			/* head: a batch of it can be read, */
+	uint64_t last;			/* ... the last one has this number */
 	bool rebuilt;			/* a head segment whose header is damaged, known by its batches */
 	struct segment *next;		/* the one that names it as its predecessor */
 };
@@ -245,6 +247,7 @@ static int find_checkpoint(struct replay *rp)
 			return r;
 		for (; next_batch(rp, s, &offset, end, number, &b); offset += fmt_batch_size(b.length), number = b.number + 1) {
 			s->begun = true;
+			s->last = b.number;
 			if (rp->fs->log.top < b.number)
 				rp->fs->log.top = b.number;
 			size_t at = 0, size;
@@ -392,8 +395,11 @@ static int check_end(struct replay *rp, const struct segment *s, uint64_t offset
 
 	if (!fs->super.clean || (fs->super.end_segment == s->number && fs->super.end_offset == offset))
 		return 0;
-	/* A repair that ended after its commit and before its superblocks: its log began behind that end, and in that epoch. */
-	if (s0 && s0->head && s0->header.epoch == fs->super.epoch && s0->header.first_batch > fs->super.end_batch)
+	/*
+	 * A repair that was cut off after its commit and before its superblocks: its log began behind that end, and all before it is
+	 * in its checkpoint.  Their epoch may be a later one than its own: another repair raised it and was cut off, too.
+	 */
+	if (s0 && s0->head && s0->header.first_batch > fs->super.end_batch)
 		return 0;
 	fs_damage(rp->fs, "log-short", "the log ends in segment %" PRIu64 " at byte %" PRIu64
 		  ", but the superblock says segment %" PRIu64 ", byte %" PRIu64 ": what was done between is lost",
@@ -415,12 +421,38 @@ static bool superseded(struct replay *rp, const struct segment *s)
 	return false;
 }
 
+/*
+ * Does nothing show that a batch of this segment was ever durable?  A repair that is cut off leaves one: it follows nothing, and until
+ * its first batch is durable it belongs to no log.  It does belong to one when a batch of it can be read, when another segment
+ * names it, when the superblocks say that the log ends in it, and when a batch that was written later tells that this
+ * segment's first one was durable. One that follows another is never so: it was begun when that one was durable.
+ */
+static bool of_no_log(const struct replay *rp, const struct segment *s)
+{
+	const struct fmt_super *super = &rp->fs->super;
+
+	if (s->begun || s->rebuilt || s->header.prev || (rp->found && rp->s0 == s->number) ||
+	    (super->clean && super->end_segment == s->number))
+		return false;
+	for (size_t k = 0; k < rp->count; k++) {
+		const struct segment *other = &rp->segment[k];
+
+		if (other->head && (other->header.prev == s->number ||
+				    (other->number > s->number && other->begun && other->last > s->header.first_batch)))
+			return false;
+	}
+	return !MUTATED(NO_LOG_COUNTS);
+}
+
 /* The first head segment behind that number, whatever it follows. */
 static struct segment *head_behind(struct replay *rp, uint64_t number)
 {
-	for (size_t k = 0; k < rp->count; k++)
-		if (rp->segment[k].number > number && rp->segment[k].head && !superseded(rp, &rp->segment[k]))
-			return &rp->segment[k];
+	for (size_t k = 0; k < rp->count; k++) {
+		struct segment *s = &rp->segment[k];
+
+		if (s->number > number && s->head && !superseded(rp, s) && !of_no_log(rp, s))
+			return s;
+	}
 	return NULL;
 }
 

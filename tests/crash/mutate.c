@@ -23,6 +23,7 @@ static const char *const names[MUTATIONS] = {
 	[MUTATE_EPOCH_KEPT] = "epoch-kept",
 	[MUTATE_ORPHANS_KEPT] = "orphans-kept",
 	[MUTATE_LEAKS_KEPT] = "leaks-kept",
+	[MUTATE_NO_LOG_COUNTS] = "no-log-counts",
 	[MUTATE_SUPER_UNCHECKED] = "super-unchecked",
 	[MUTATE_SEGMENT_UNCHECKED] = "segment-unchecked",
 	[MUTATE_BATCH_UNCHECKED] = "batch-unchecked",

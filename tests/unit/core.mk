@@ -83,5 +83,11 @@ tests_unit_test_fsck_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs $(CHECK_C
 tests_unit_test_fsck_LDADD = tests/unit/libsimfs.la tests/crash/libsim.la tests/damage/libdamage.la brickfs/libcore.la $(CHECK_LIBS)
 TESTS += tests/unit/test_fsck
 
+check_PROGRAMS += tests/unit/test_repair
+tests_unit_test_repair_SOURCES = tests/unit/test_repair.c
+tests_unit_test_repair_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs $(CHECK_CFLAGS)
+tests_unit_test_repair_LDADD = tests/unit/libsimfs.la tests/crash/libsim.la brickfs/libcore.la $(CHECK_LIBS)
+TESTS += tests/unit/test_repair
+
 dist_check_SCRIPTS += tests/unit/problems.sh
 TESTS += tests/unit/problems.sh
