@@ -123,6 +123,18 @@ int fs_make(const struct fs_make_options *options, struct fs_info *made);
 int fs_mount(struct fs **fs, const struct fs_options *options);
 /* Commits, records the end of the log, releases the superblock. The first error that was met; everything is freed in any case. */
 int fs_unmount(struct fs *fs);
+/*
+ * Stops the filesystem while it is mounted (XFS_IOC_GOINGDOWN, whose numbers these are).  DEFAULT and LOGFLUSH make all that
+ * was acknowledged durable first; the difference, what the kernel has not handed over yet, is the front's.  NOLOGFLUSH
+ * stops at once.  When it returns, nothing of this mount writes to a brick any more, fs_unmount() included, which releases the
+ * superblock as a crash would leave it.  Calls that change or read then say -EIO; attributes are still answered, and
+ * forget, release and flush work.  -EINVAL: no such number; -EIO: it has stopped, but not all could be made durable.
+ */
+enum fs_going { FS_GOING_DEFAULT, FS_GOING_LOGFLUSH, FS_GOING_NOLOGFLUSH };
+int fs_shutdown(struct fs *fs, enum fs_going how);
+int fs_stopped(struct fs *fs);		/* 0, or -EIO after that */
+/* After that: regular files that are referenced, of which the kernel may have pages. after: 0, or the last one of those before. */
+size_t fs_held_files(struct fs *fs, uint64_t after, uint64_t *inos, size_t max);
 /* Tests: forgets everything as a crash of this process would, without a word to the bricks' sessions. */
 void fs_abandon(struct fs *fs);
 void fs_get_info(struct fs *fs, struct fs_info *info);

@@ -174,9 +174,12 @@ static int64_t read_chunk(struct fs *fs, struct inode *i, uint8_t *buffer, size_
 
 int64_t fs_read(struct fs *fs, uint64_t ino, void *buffer, size_t size, uint64_t offset)
 {
-	struct inode *i = inode_pin(fs, ino);
-	int64_t done = 0, r = 0;
+	int64_t done = 0, r = fs_stopped(fs);
+	struct inode *i;
 
+	if (r)
+		return r;
+	i = inode_pin(fs, ino);
 	if (!i)
 		return -ESTALE;
 	if (S_ISDIR(i->mode))

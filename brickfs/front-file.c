@@ -69,6 +69,8 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	struct fs *fs = front_fs(req);
 	int rc;
 
+	if (front_going_open(req, ino, fi))
+		return;
 	rc = fs_open(fs, ino, write);
 	if (rc) {
 		front_reply(req, rc);
@@ -84,7 +86,8 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 
 static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	front_reply(req, fs_release(front_fs(req), ino));
+	if (!front_going_release(req, ino, fi))
+		front_reply(req, fs_release(front_fs(req), ino));
 }
 
 static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)

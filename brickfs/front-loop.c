@@ -57,6 +57,9 @@ struct server {
 	pthread_t thread;
 	uint8_t *memory;
 	atomic_bool reading;
+	atomic_uint turns;	/* counts up before each read: what was read before is finished */
+	unsigned seen;		/* by front_loop_settle() */
+	bool ended;		/* under the loop's lock */
 };
 
 struct front_loop {
@@ -73,6 +76,7 @@ struct front_loop {
 };
 
 static _Thread_local uint8_t *reply_memory;
+static _Thread_local struct server *this_server;
 
 void *front_buffer(size_t size)
 {
@@ -114,6 +118,7 @@ static ssize_t receive(struct server *self)
 	ssize_t n;
 
 	for (;;) {
+		atomic_fetch_add(&self->turns, 1);
 		atomic_store(&self->reading, true);
 		if (fuse_session_exited(self->loop->session))
 			return 0;
@@ -141,6 +146,7 @@ static void *serve(void *arg)
 	ssize_t n = get_memory(self);
 	bool served = n == 0, last;
 
+	this_server = self;
 	while (n >= 0 && (n = receive(self)) > 0) {
 		struct fuse_buf request = { .mem = self->memory + REQUEST_AT, .size = (size_t)n };
 		uint32_t opcode = ((struct header *)request.mem)->opcode;
@@ -154,6 +160,7 @@ static void *serve(void *arg)
 			atomic_fetch_add(&loop->idle, 1);
 	}
 	pthread_mutex_lock(&loop->lock);
+	self->ended = true;
 	last = !--loop->threads;
 	pthread_cond_broadcast(&loop->changed);
 	pthread_mutex_unlock(&loop->lock);
@@ -209,23 +216,62 @@ static void nothing(int number)
 {
 }
 
+/* With the lock held: until the next signal is due, or something changed. */
+static void pause_a_little(struct front_loop *loop)
+{
+	struct timespec until;
+
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_nsec += WAKE_NS;
+	if (until.tv_nsec >= 1000000000) {
+		until.tv_nsec -= 1000000000;
+		until.tv_sec++;
+	}
+	pthread_cond_timedwait(&loop->changed, &loop->lock, &until);
+}
+
 /* With the lock held, after the end: until no thread runs. */
 static void call_out(struct front_loop *loop)
 {
 	while (loop->threads) {
-		struct timespec until;
-
 		for (struct server *server = loop->servers; server; server = server->next)
 			if (atomic_load(&server->reading))
 				pthread_kill(server->thread, WAKE_SIGNAL);
-		clock_gettime(CLOCK_REALTIME, &until);
-		until.tv_nsec += WAKE_NS;
-		if (until.tv_nsec >= 1000000000) {
-			until.tv_nsec -= 1000000000;
-			until.tv_sec++;
-		}
-		pthread_cond_timedwait(&loop->changed, &loop->lock, &until);
+		pause_a_little(loop);
 	}
+}
+
+void front_loop_settle(struct front_loop *loop)
+{
+	bool all = false;
+
+	pthread_mutex_lock(&loop->lock);
+	for (struct server *server = loop->servers; server; server = server->next)
+		server->seen = atomic_load(&server->turns);
+	while (!all && !loop->ended) {
+		all = true;
+		/* Those that were started since then come first, and have read nothing before. */
+		for (struct server *server = loop->servers; server; server = server->next) {
+			if (server == this_server || server->ended || atomic_load(&server->turns) != server->seen)
+				continue;
+			all = false;
+			if (atomic_load(&server->reading))
+				pthread_kill(server->thread, WAKE_SIGNAL);
+		}
+		if (!all)
+			pause_a_little(loop);
+	}
+	pthread_mutex_unlock(&loop->lock);
+}
+
+bool front_loop_alone(struct front_loop *loop)
+{
+	bool alone;
+
+	pthread_mutex_lock(&loop->lock);
+	alone = loop->threads < 2;
+	pthread_mutex_unlock(&loop->lock);
+	return alone;
 }
 
 int front_loop_run(struct front_loop *loop)

@@ -42,8 +42,11 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	struct fuse_entry_param nothing = { .entry_timeout = FRONT_TIMEOUT };
 	struct stat st;
-	int rc = fs_lookup(front_fs(req), parent, name, &st);
+	int rc;
 
+	if (parent == FS_ROOT_INO && front_going_lookup(req, name))
+		return;
+	rc = fs_lookup(front_fs(req), parent, name, &st);
 	if (rc == -ENOENT)
 		fuse_reply_entry(req, &nothing);	/* the kernel remembers that there is no such name */
 	else
@@ -79,6 +82,8 @@ static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 	/* By file handle: asked on behalf of a write(2) into the kernel's pages (front-file.c). */
 	if (fi && fi->fh)
 		rc = front_take_write_error(ino);
+	if (fi && !rc)
+		rc = fs_stopped(front_fs(req));
 	if (!rc)
 		rc = fs_getattr(front_fs(req), ino, &st);
 	reply_attr(req, rc, &st);

@@ -39,6 +39,21 @@ struct fuse_session *front_session(fuse_req_t req)
 	return front->session;
 }
 
+struct front_loop *front_loop_of(fuse_req_t req)
+{
+	struct front *front = fuse_req_userdata(req);
+
+	return front->loop;
+}
+
+const char *front_where(fuse_req_t req, dev_t *device)
+{
+	struct front *front = fuse_req_userdata(req);
+
+	*device = front->device;
+	return front->dir;
+}
+
 void front_reply(fuse_req_t req, int rc)
 {
 	if (rc == -ENOSYS)
@@ -68,7 +83,7 @@ void front_entry(struct fuse_entry_param *entry, const struct stat *st)
  */
 static const unsigned wanted = FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO | FUSE_CAP_WRITEBACK_CACHE |
 			       FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO |
-			       FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_DONT_MASK;
+			       FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_DONT_MASK | FUSE_CAP_IOCTL_DIR;
 
 static void front_init(void *userdata, struct fuse_conn_info *conn)
 {
@@ -107,6 +122,7 @@ int front_new(struct front **result, struct fs *fs, const struct front_options *
 	front->fs = fs;
 	front_name_ops(&ops);
 	front_file_ops(&ops);
+	front_going_ops(&ops);
 	fuse_set_log_func(log_from_fuse);
 
 	/* The source has commas: escaped once for libfuse, which undoes it. */

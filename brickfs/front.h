@@ -4,7 +4,7 @@
  * calls out, and the caches that a filesystem with one writer may use fully.
  *
  * front.c is the session, front-loop.c its threads, front-name.c answers what is about names and
- * attributes, front-file.c what is about contents and extended attributes.
+ * attributes, front-file.c what is about contents and extended attributes, front-going.c the request to shut down.
  *
  * front_new(), front_mount(), front_loop() until the filesystem is unmounted or
  * front_exit() was called (from any thread), front_delete().  Failure: a negative
@@ -52,6 +52,9 @@ void front_delete(struct front *front);
 
 struct fs *front_fs(fuse_req_t req);
 struct fuse_session *front_session(fuse_req_t req);
+struct front_loop *front_loop_of(fuse_req_t req);
+/* The directory that it was mounted on, and the mount's st_dev. */
+const char *front_where(fuse_req_t req, dev_t *device);
 /* The error of a background write to this inode that no write(2) was told of yet, once; 0. */
 int front_take_write_error(uint64_t ino);
 /* rc: 0 or a negative errno. */
@@ -69,9 +72,17 @@ int front_loop_new(struct front_loop **loop, struct fuse_session *session, struc
 int front_loop_run(struct front_loop *loop);
 void front_loop_stop(struct front_loop *loop);
 void front_loop_delete(struct front_loop *loop);
+/* By a serving thread: until every other one has finished the request that it had read by now. One thread at a time. */
+void front_loop_settle(struct front_loop *loop);
+bool front_loop_alone(struct front_loop *loop);	/* no other thread serves */
 
 void front_name_ops(struct fuse_lowlevel_ops *ops);
 void front_file_ops(struct fuse_lowlevel_ops *ops);
+void front_going_ops(struct fuse_lowlevel_ops *ops);
+/* True: it was about what front-going.c asks the kernel for itself, and is answered. */
+bool front_going_lookup(fuse_req_t req, const char *name);
+bool front_going_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+bool front_going_release(fuse_req_t req, fuse_ino_t ino, const struct fuse_file_info *fi);
 #endif
 
 #endif

@@ -149,6 +149,13 @@ struct log {
 	uint64_t fresh;			/* the segment that the last fresh batch began */
 };
 
+/* shutdown.c */
+enum fs_run {
+	FS_RUNNING,
+	FS_STOPPING,			/* no change begins; those under way are acknowledged only if they are durable */
+	FS_STOPPED,			/* nothing goes to a brick any more, nor is read from one */
+};
+
 struct pblock;
 struct space {
 	pthread_mutex_t lock;
@@ -173,6 +180,7 @@ struct fs {
 	bool keeper_alone;		/* fsck: of them, only that one runs */
 	bool stop, stop_committer;	/* the worker and the keeper; the committer, last */
 	atomic_int error;		/* a commit or persist failed */
+	atomic_int going;		/* enum fs_run */
 
 	pthread_mutex_t lock;
 	pthread_mutex_t commit_lock, ckpt_lock;
@@ -283,7 +291,8 @@ int log_push_head(struct fs *fs, uint64_t number);	/* under fs->lock */
 /* Under fs->lock: the limits of all numbers, raised so that stride more can be taken; exact: to what was used. */
 int marks_put(struct fs *fs, bool exact);
 
-int fs_end(struct fs *fs, uint64_t batch);	/* after an operation: with -o sync, waits for its batch */
+/* After an operation: with -o sync, waits for its batch. -EIO: the filesystem was shut down before that was durable. */
+int fs_end(struct fs *fs, uint64_t batch);
 uint64_t log_checkpoint_blocks(uint64_t live);	/* segments that a checkpoint of so many bytes takes */
 bool log_is_long(struct fs *fs);		/* under fs->lock: a checkpoint is due */
 bool log_is_tight(struct fs *fs);		/* no more blocks are free than the log's reserve */

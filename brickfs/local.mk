@@ -15,7 +15,7 @@ brickfs_libcore_la_SOURCES = \
 	brickfs/ops.c brickfs/xattr.c \
 	brickfs/replay.c brickfs/apply.c brickfs/settle.c \
 	brickfs/lostfound.c brickfs/repair.c brickfs/compare.c brickfs/checkpoint.c \
-	brickfs/mount.c brickfs/make.c brickfs/check.c brickfs/dump.c
+	brickfs/mount.c brickfs/shutdown.c brickfs/make.c brickfs/check.c brickfs/dump.c
 brickfs_libcore_la_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs $(XXHASH_CFLAGS)
 brickfs_libcore_la_LIBADD = common/libbrick.la $(XXHASH_LIBS)
 
@@ -23,7 +23,7 @@ brickfs_libcore_la_LIBADD = common/libbrick.la $(XXHASH_LIBS)
 noinst_LTLIBRARIES += brickfs/libfront.la
 brickfs_libfront_la_SOURCES = \
 	brickfs/endpoints.c \
-	brickfs/front.h brickfs/front.c brickfs/front-loop.c brickfs/front-name.c brickfs/front-file.c \
+	brickfs/front.h brickfs/front.c brickfs/front-loop.c brickfs/front-name.c brickfs/front-file.c brickfs/front-going.c \
 	brickfs/mount-options.h brickfs/mount-options.c \
 	brickfs/mountpoint.h brickfs/mountpoint.c
 brickfs_libfront_la_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs $(FUSE_CFLAGS) $(MOUNT_CFLAGS)

@@ -470,7 +470,14 @@ void *log_thread(void *arg)
 
 int fs_end(struct fs *fs, uint64_t batch)
 {
-	return fs->options.sync ? log_wait(fs, batch) : 0;
+	int r = fs->options.sync ? log_wait(fs, batch) : 0;
+
+	if (r || !atomic_load(&fs->going))
+		return r;
+	pthread_mutex_lock(&fs->lock);
+	r = fs->log.durable >= batch ? 0 : -EIO;
+	pthread_mutex_unlock(&fs->lock);
+	return r;
 }
 
 /* ---- how long it is */

@@ -733,7 +733,7 @@ int fs_unmount(struct fs *fs)
 	int r = 0;
 
 	stop_threads(fs);
-	if (!fs->readonly)
+	if (!fs->readonly && !fs_stopped(fs))
 		r = finish(fs);
 	if (r)
 		fs_set_error(r, "not all could be committed: %s: %s", strerror(-r), vol_text(fs->vol));

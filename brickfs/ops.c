@@ -52,8 +52,10 @@ int fs_lookup(struct fs *fs, uint64_t parent, const char *name, struct stat *st)
 	size_t length = strlen(name);
 	struct inode *dir;
 	struct dentry *d;
-	int r;
+	int r = fs_stopped(fs);
 
+	if (r)
+		return r;
 	if (length > FS_NAME_MAX)
 		return -ENAMETOOLONG;
 	pthread_mutex_lock(&fs->lock);
@@ -474,8 +476,11 @@ out:
 int fs_readlink(struct fs *fs, uint64_t ino, char *buffer, size_t size)
 {
 	struct inode *i;
-	int r = -ESTALE;
+	int r = fs_stopped(fs);
 
+	if (r)
+		return r;
+	r = -ESTALE;
 	pthread_mutex_lock(&fs->lock);
 	i = ns_find(fs, ino);
 	if (i) {
@@ -493,7 +498,7 @@ int fs_readlink(struct fs *fs, uint64_t ino, char *buffer, size_t size)
 int fs_open(struct fs *fs, uint64_t ino, bool write)
 {
 	struct inode *i;
-	int r = write ? fs_writable(fs) : 0;
+	int r = write ? fs_writable(fs) : fs_stopped(fs);
 
 	if (r)
 		return r;
@@ -554,7 +559,7 @@ int fs_fsync(struct fs *fs, uint64_t ino, bool datasync)
 	int r;
 
 	if (fs->readonly)
-		return 0;
+		return fs_stopped(fs);
 	pthread_mutex_lock(&fs->lock);
 	i = ns_find(fs, ino);
 	batch = i ? i->batch : 0;
@@ -580,8 +585,10 @@ int fs_readdir(struct fs *fs, uint64_t ino, uint64_t from, bool plus, fs_dirent_
 {
 	struct inode *i;
 	struct stat st;
-	int r;
+	int r = fs_stopped(fs);
 
+	if (r)
+		return r;
 	pthread_mutex_lock(&fs->lock);
 	r = find_dir(fs, ino, &i);
 	if (r || !i->nlink)

@@ -192,6 +192,8 @@ void fs_fail(struct fs *fs, int error, const char *what)
 
 int fs_writable(struct fs *fs)
 {
+	if (atomic_load(&fs->going))
+		return -EIO;
 	if (fs->readonly)
 		return -EROFS;
 	if (atomic_load(&fs->error) || vol_error(fs->vol))

@@ -82,7 +82,7 @@ int room_admit(struct fs *fs, size_t bytes, bool shrinks)
 		int r = log_catch_up(fs, log_is_tight(fs) ? 0 : BEHIND_MAX);
 
 		if (r)
-			return -EROFS;
+			return (r = fs_writable(fs)) ? r : -EROFS;
 		pthread_mutex_lock(&fs->lock);
 		unused = vol_free_blocks(fs->vol);
 		need = log_checkpoint_blocks(fs->live + bytes) + 2;

@@ -114,6 +114,7 @@ struct volume {
 
 	atomic_int error;		/* latched */
 	atomic_bool fenced;		/* not even reads */
+	atomic_bool stopped;		/* the same, by vol_stop(); the sessions stay */
 	pthread_mutex_t text_mutex;
 	bool text_final;
 	char text[512];

@@ -183,6 +183,8 @@ static int mend(struct vol_brick *b, unsigned lane, unsigned patience_ms)
 		}
 		if (!patience_ms)
 			return r;
+		if (vol->stopped)
+			return -EIO;
 		if (vol_now_ms() >= deadline)
 			break;
 		vol_sleep_ms(pause);

@@ -84,7 +84,30 @@ int vol_error(const struct volume *vol)
 
 int vol_usable(const struct vol_brick *b)
 {
-	return b->vol->fenced ? -ESTALE : b->gone;
+	return b->vol->fenced ? -ESTALE : b->vol->stopped ? -EIO : b->gone;
+}
+
+void vol_stop(struct volume *vol, const char *text)
+{
+	vol_latch(vol, -EIO, "%s", text);
+	vol->stopped = true;
+	for (unsigned i = 0; i < vol->bricks; i++) {
+		struct vol_brick *b = vol->brick[i];
+
+		/* Who waits for a map waits no longer. */
+		pthread_mutex_lock(&b->mutex);
+		pthread_cond_broadcast(&b->cond);
+		pthread_mutex_unlock(&b->mutex);
+	}
+	/* Whoever has a lane found the volume usable: he is waited for. The next one will not. */
+	for (unsigned i = 0; i < vol->bricks; i++) {
+		struct vol_brick *b = vol->brick[i];
+
+		for (unsigned k = 0; k < b->lane_slots; k++) {
+			pthread_mutex_lock(&b->lane[k].mutex);
+			pthread_mutex_unlock(&b->lane[k].mutex);
+		}
+	}
 }
 
 int vol_new(struct volume **out, const struct vol_options *options)
@@ -441,7 +464,7 @@ static int keepalive_brick(struct vol_brick *b, unsigned *index, uint64_t *seria
 		b->keepalive_next = lane->index + 1;
 		*index = lane->index;
 		*serial = b->serial;
-		if (vol_usable(b)) {
+		if (b->vol->fenced || b->gone) {	/* a stopped volume keeps its leases: nobody else's mount yet */
 			pthread_mutex_unlock(&lane->mutex);
 			return 0;
 		}

@@ -153,6 +153,11 @@ int vol_error(const struct volume *vol);
 /* Latches from outside (a test, or a log that failed). The first one stays. */
 void vol_fail(struct volume *vol, int error, const char *text);
 /*
+ * Latches, and more than that: when it returns, no I/O of this volume is on its way to a brick, and none begins, reads included.
+ * Leases are still held.  vol_delete() then ends the sessions without unmapping anything CLEAN but private_addr.
+ */
+void vol_stop(struct volume *vol, const char *text);
+/*
  * Holds the leases, and mends idle lanes that broke.  For a background thread, at least every
  * third of the smallest lease (vol_lease_ms()); never waits for lanes in use, which hold the lease themselves.
  */

@@ -64,8 +64,11 @@ int64_t fs_getxattr(struct fs *fs, uint64_t ino, const char *name, void *value, 
 {
 	struct inode *i;
 	struct xattr *x;
-	int64_t r = -ESTALE;
+	int64_t r = fs_stopped(fs);
 
+	if (r)
+		return r;
+	r = -ESTALE;
 	pthread_mutex_lock(&fs->lock);
 	i = ns_find(fs, ino);
 	if (i) {
@@ -87,8 +90,11 @@ int64_t fs_getxattr(struct fs *fs, uint64_t ino, const char *name, void *value, 
 int64_t fs_listxattr(struct fs *fs, uint64_t ino, char *list, size_t size)
 {
 	struct inode *i;
-	int64_t r = -ESTALE;
+	int64_t r = fs_stopped(fs);
 
+	if (r)
+		return r;
+	r = -ESTALE;
 	pthread_mutex_lock(&fs->lock);
 	i = ns_find(fs, ino);
 	if (i) {

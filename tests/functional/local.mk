@@ -45,7 +45,9 @@ FUNCTIONAL_RUNS = \
 	tests/functional/fsck-tcp-3.run \
 	tests/functional/fsck-unix-1.run \
 	tests/functional/refused-tcp.run \
-	tests/functional/load-tcp.run
+	tests/functional/load-tcp.run \
+	tests/functional/goingdown-tcp.run \
+	tests/functional/goingdown-unix-3.run
 
 TESTS += $(FUNCTIONAL_RUNS)
 TEST_EXTENSIONS = .run
@@ -64,7 +66,8 @@ EXTRA_DIST += \
 	tests/functional/stress.sh tests/functional/killmount.sh tests/functional/killbrick.sh \
 	tests/functional/fault.sh tests/functional/full.sh tests/functional/hundred.sh tests/functional/second.sh \
 	tests/functional/refuse.sh tests/functional/fence.sh tests/functional/fsck.sh tests/functional/refused.sh \
-	tests/functional/load.sh tests/functional/nvdimm.sh tests/functional/flush.sh tests/functional/verbs.sh tests/functional/cached.sh
+	tests/functional/load.sh tests/functional/nvdimm.sh tests/functional/flush.sh tests/functional/verbs.sh tests/functional/cached.sh \
+	tests/functional/goingdown.sh
 
 # libbrick against a real brickd, the example of brick(3), and what the library exports.
 check_PROGRAMS += tests/functional/libbrick-real tests/functional/brick-example

@@ -91,3 +91,9 @@ TESTS += tests/unit/test_repair
 
 dist_check_SCRIPTS += tests/unit/problems.sh
 TESTS += tests/unit/problems.sh
+
+check_PROGRAMS += tests/unit/test_shutdown
+tests_unit_test_shutdown_SOURCES = tests/unit/test_shutdown.c
+tests_unit_test_shutdown_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs $(CHECK_CFLAGS)
+tests_unit_test_shutdown_LDADD = tests/unit/libsimfs.la tests/crash/libsim.la brickfs/libcore.la $(CHECK_LIBS)
+TESTS += tests/unit/test_shutdown
