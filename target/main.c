@@ -41,6 +41,8 @@ enum {
 	OPT_MAX_LANES,
 	OPT_MAX_MAPS,
 	OPT_MAX_CONNECTIONS,
+	OPT_MAX_PEER_CONNECTIONS,
+	OPT_MAX_PEER_SESSIONS,
 	OPT_HELLO_TIMEOUT,
 	OPT_LEASE,
 	OPT_PUBLIC,
@@ -61,6 +63,8 @@ static const struct option long_options[] = {
 	{"max-lanes", required_argument, NULL, OPT_MAX_LANES},
 	{"max-maps", required_argument, NULL, OPT_MAX_MAPS},
 	{"max-connections", required_argument, NULL, OPT_MAX_CONNECTIONS},
+	{"max-peer-connections", required_argument, NULL, OPT_MAX_PEER_CONNECTIONS},
+	{"max-peer-sessions", required_argument, NULL, OPT_MAX_PEER_SESSIONS},
 	{"hello-timeout", required_argument, NULL, OPT_HELLO_TIMEOUT},
 	{"lease", required_argument, NULL, OPT_LEASE},
 	{"public", no_argument, NULL, OPT_PUBLIC},
@@ -93,9 +97,11 @@ static void help(void)
 	       "  --memory SIZE          cached: so much of the pool at a time in a memory file, which survives kill -9\n"
 	       "  --memory-dir DIR       where that file is made: tmpfs or hugetlbfs (a hugetlbfs with room, or " FOLDER_TMPFS ")\n"
 	       "  --max-sessions N       initiators at once (%u)\n"
+	       "  --max-peer-sessions N  of these, of one host or user (three quarters)\n"
 	       "  --max-lanes N          connections of one session (%u)\n"
 	       "  --max-maps N           mapped blocks of one session (%u)\n"
 	       "  --max-connections N    connections that have not said hello (%u)\n"
+	       "  --max-peer-connections N  of these, of one host or user (half)\n"
 	       "  --hello-timeout SEC    from connecting to hello (%u)\n"
 	       "  --lease SEC            a silent session may be ended by others after this (%u)\n"
 	       "  --fault                for tests: bytes that are not persisted die with the process\n"
@@ -208,6 +214,10 @@ static int parse_option(int c, const char *arg, struct options *o)
 		return parse_number("max-maps", arg, 1, UINT32_MAX, &o->config.max_maps);
 	case OPT_MAX_CONNECTIONS:
 		return parse_number("max-connections", arg, 1, 65536, &o->config.max_connections);
+	case OPT_MAX_PEER_CONNECTIONS:
+		return parse_number("max-peer-connections", arg, 1, 65536, &o->config.max_peer_connections);
+	case OPT_MAX_PEER_SESSIONS:
+		return parse_number("max-peer-sessions", arg, 1, 65536, &o->config.max_peer_sessions);
 	case OPT_HELLO_TIMEOUT:
 		return parse_seconds("hello-timeout", arg, &o->config.hello_ms);
 	case OPT_LEASE:

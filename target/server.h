@@ -26,6 +26,7 @@
 #include "conn.h"
 #include "idmap.h"
 #include "listener.h"
+#include "peers.h"
 #include "pool.h"
 #include "stats.h"
 #include "table.h"
@@ -36,9 +37,11 @@
 
 struct server_config {
 	uint32_t max_sessions;
+	uint32_t max_peer_sessions; /* of one peer; 0: three quarters of all, rounded up */
 	uint32_t max_lanes;	  /* of one session */
 	uint32_t max_maps;	  /* of one session */
 	uint32_t max_connections; /* that have not said hello */
+	uint32_t max_peer_connections; /* of these, of one peer; 0: half, rounded up */
 	uint32_t max_depth;	  /* requests in flight on one lane */
 	uint32_t hello_ms;	  /* from connecting to hello */
 	uint32_t lease_ms;
@@ -88,7 +91,7 @@ struct server {
 	uint32_t waiting;    /* maps that wait for others to unmap */
 	uint32_t waiting_poor; /* of these, of sessions with less than their share */
 	uint64_t recalls;    /* notices sent */
-	uint32_t greeting;	 /* connections that have not said hello */
+	struct peers peers;	 /* who has how many places */
 	uint32_t threads_n;	 /* lanes whose threads are not joined */
 	uint32_t next_key;
 	_Atomic uint32_t regions_n; /* registered, those of sessions that are at their end included */
@@ -129,6 +132,7 @@ struct session {
 	uint8_t token[WIRE_TOKEN_SIZE];
 	_Atomic uint64_t heard_ns;
 	/* server.lock: */
+	struct peer_group *peer; /* for whom it counts */
 	struct lane **lane; /* config.max_lanes of them */
 	uint32_t lanes_n;
 	uint32_t joining; /* connections that are about to become lanes */
@@ -187,7 +191,8 @@ struct lane {
 	_Atomic bool closing; /* shut down: nobody waits for anything on it. Apart from what lane.lock covers:
 				 compilers load neighbours together */
 	pthread_t thread;
-	bool greeting; /* has not said hello; counted in server.greeting. Its own thread's */
+	bool greeting; /* has not said hello. Its own thread's */
+	struct peer_place place; /* server.lock */
 	struct tier_lane *tier;
 	pthread_mutex_t tier_lock; /* fault mode: the lane's track; held over its persists */
 	struct map *busy_map; /* session.lock: the block it moves bytes of */
