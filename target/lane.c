@@ -14,12 +14,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "report.h"
 
 #define LANE_STACK	(512u << 10)
 #define LANE_LINGER_MS	1000
+#define LANE_LOOK_NS	100000000ull
+#define LANE_NOTICES	8 /* that may wait to be sent; what comes then is lost */
 
 /*
  * Nothing more can be sent, and so the lane ends; lane.lock is not held.  Where memory cannot be taken back (local) it must not
@@ -56,6 +59,17 @@ static int send_owned(struct lane *lane, struct iovec *iov, int count, int fd, s
 	return ret;
 }
 
+/* So many requests of the session are done with.  Some are left that were not, or it is the lane's own thread: it lives. */
+static void give_room(struct session *session, uint32_t n)
+{
+	if (!n)
+		return;
+	pthread_mutex_lock(&session->lock);
+	session->requests -= n;
+	pthread_cond_broadcast(&session->room);
+	pthread_mutex_unlock(&session->lock);
+}
+
 /* Sends what others have left, then gives the sending side up.  Called with lane.lock and lane.sending held. */
 static void send_queued(struct lane *lane)
 {
@@ -73,9 +87,13 @@ static void send_queued(struct lane *lane)
 		pthread_mutex_unlock(&lane->lock);
 		(void)send_owned(lane, &iov, 1, request->fd, &sent); /* a failure breaks the lane, which is noticed there */
 		free(request);
+		if (counted)
+			give_room(lane->session, 1);
 		pthread_mutex_lock(&lane->lock);
 		if (counted)
 			lane->pending--;
+		else
+			lane->notices--;
 		pthread_cond_broadcast(&lane->idle);
 	}
 	lane->sending = false;
@@ -127,7 +145,7 @@ void lane_notice(struct lane *lane, uint32_t kind, uint64_t arg)
 		int ret = lane->conn->ops->send_now(lane->conn, message, length);
 
 		broken = lane->broken = ret && ret != -EAGAIN;
-	} else if (lane->sending) {
+	} else if (lane->sending && lane->notices < LANE_NOTICES) {
 		struct request *request = calloc(1, sizeof(*request));
 
 		if (request) {
@@ -137,6 +155,7 @@ void lane_notice(struct lane *lane, uint32_t kind, uint64_t arg)
 			memcpy(request->message, message, length);
 			*lane->out_last = &request->job;
 			lane->out_last = &request->job.next;
+			lane->notices++;
 		}
 	}
 	pthread_mutex_unlock(&lane->lock);
@@ -355,6 +374,28 @@ static bool await_pending(struct lane *lane, uint32_t most)
 	return !closing;
 }
 
+/*
+ * Waits until the session may have one more request under way, and counts it; false when the lane is being shut down, which
+ * is looked for now and then: it may be shut down with session.lock held.
+ */
+static bool take_room(struct lane *lane)
+{
+	struct session *session = lane->session;
+	bool closing;
+
+	pthread_mutex_lock(&session->lock);
+	while (session->requests >= lane->server->config.max_requests && !atomic_load(&lane->closing)) {
+		uint64_t at = now_ns() + LANE_LOOK_NS;
+		struct timespec until = {.tv_sec = (time_t)(at / 1000000000u), .tv_nsec = (long)(at % 1000000000u)};
+
+		(void)pthread_cond_timedwait(&session->room, &session->lock, &until);
+	}
+	closing = atomic_load(&lane->closing);
+	session->requests += !closing;
+	pthread_mutex_unlock(&session->lock);
+	return !closing;
+}
+
 static int serve_call(struct lane *lane, const struct wire_header *header, const uint8_t *message)
 {
 	struct request *request = lane->spare;
@@ -378,12 +419,13 @@ static int serve_call(struct lane *lane, const struct wire_header *header, const
 		call_encode(request, 0);
 		return send_message(lane, request->message, request->length, -1);
 	}
-	if (!await_pending(lane, lane->session->depth_granted - 1u))
+	if (!await_pending(lane, lane->session->depth_granted - 1u) || !take_room(lane))
 		return -ECONNRESET;
 	lane->spare = NULL;
 	request->counted = true;
 	request->job.run = run_slow;
 	request->job.owner = lane;
+	request->job.client = lane->session->worker;
 	pthread_mutex_lock(&lane->lock);
 	lane->pending++;
 	count_persist(request, 1);
@@ -486,7 +528,12 @@ static void serve(struct lane *lane)
 static void drain(struct lane *lane)
 {
 	struct job *job = worker_cancel(lane->server->workers, lane);
+	uint32_t n = 0;
 
+	for (struct job *j = job; j; j = j->next)
+		n++;
+	if (n)
+		give_room(lane->session, n);
 	pthread_mutex_lock(&lane->lock);
 	while (job) {
 		struct job *next = job->next;

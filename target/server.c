@@ -25,6 +25,7 @@ const struct server_config server_config_default = {
 	.max_maps = 65536,
 	.max_connections = 128,
 	.max_depth = 256,
+	.max_requests = 256,
 	.hello_ms = 10000,
 	.lease_ms = 10000,
 	.quiesce_ms = 2000,
@@ -80,7 +81,7 @@ int server_new(struct server **out, struct pool *pool, struct tier *tier, const 
 	ret = pool_each(pool, know_block, server->map);
 	if (ret)
 		goto fail;
-	ret = worker_pool_new(&server->workers, config->workers);
+	ret = worker_pool_new(&server->workers, config->workers, config->max_sessions);
 	if (ret)
 		goto fail;
 	*out = server;

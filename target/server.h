@@ -43,11 +43,12 @@ struct server_config {
 	uint32_t max_connections; /* that have not said hello */
 	uint32_t max_peer_connections; /* of these, of one peer; 0: half, rounded up */
 	uint32_t max_depth;	  /* requests in flight on one lane */
+	uint32_t max_requests;	  /* of one session, with the workers or not yet taken by its initiator */
 	uint32_t hello_ms;	  /* from connecting to hello */
 	uint32_t lease_ms;
 	uint32_t quiesce_ms; /* how long unmap waits for frames under way */
 	uint32_t recall_ms;  /* how long map waits for others to unmap, when memory is full */
-	uint32_t workers;
+	uint32_t workers;	  /* threads; each session is certain of one */
 	bool public; /* addresses that others can reach may be listened on */
 };
 extern const struct server_config server_config_default;
@@ -148,8 +149,12 @@ struct session {
 	uint32_t recalled; /* blocks that it was asked to unmap, and has not */
 	uint64_t recalled_ns;
 
+	struct worker_client *worker; /* its turn at the workers */
+
 	pthread_mutex_t lock;
 	struct table maps; /* changed with both locks held, read with either */
+	uint32_t requests; /* with the workers or not yet sent; their memory is what an initiator that reads nothing can take */
+	pthread_cond_t room; /* there are fewer; CLOCK_MONOTONIC */
 };
 
 struct request {
@@ -203,6 +208,7 @@ struct lane {
 	bool sending; /* somebody has the connection's sending side */
 	bool broken;  /* a send failed */
 	uint32_t pending; /* requests with the workers, not answered */
+	uint32_t notices; /* in the queue below; all else there is counted in pending */
 	uint32_t persists; /* of these, PERSISTs that are not carried out */
 	struct job *out, **out_last; /* replies that wait for the connection */
 

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <time.h>
 
 #include "report.h"
 
@@ -32,7 +33,9 @@ static void session_put(struct session *session)
 		return;
 	if (session->peer)
 		peers_put(&session->server->peers, session->peer);
+	worker_client_end(session->server->workers, session->worker);
 	table_fini(&session->maps);
+	pthread_cond_destroy(&session->room);
 	pthread_mutex_destroy(&session->lock);
 	free(session->lane);
 	free(session);
@@ -42,7 +45,8 @@ int session_open(struct lane *lane, uint16_t number)
 {
 	struct server *server = lane->server;
 	struct session *session, **at;
-	int ret;
+	pthread_condattr_t attr;
+	int ret = 0;
 
 	if (number >= server->config.max_lanes)
 		return -EMFILE;
@@ -71,6 +75,10 @@ int session_open(struct lane *lane, uint16_t number)
 	}
 	session->token[0] |= 1; /* never all zero */
 	pthread_mutex_init(&session->lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&session->room, &attr);
+	pthread_condattr_destroy(&attr);
 	session->server = server;
 	session->transport = lane->transport;
 	session->pid = lane->peer.pid;
@@ -78,11 +86,14 @@ int session_open(struct lane *lane, uint16_t number)
 	session->depth_granted = SERVER_DEPTH < server->config.max_depth ? SERVER_DEPTH : (uint16_t)server->config.max_depth;
 	session->refs = 1;
 	atomic_init(&session->heard_ns, now_ns());
+	session->worker = worker_client_new(server->workers);
+	if (!session->worker)
+		ret = -ENOMEM;
 
 	pthread_mutex_lock(&server->lock);
-	if (atomic_load(&server->stopping))
+	if (!ret && atomic_load(&server->stopping))
 		ret = -ESHUTDOWN;
-	else /* it counts when it has said hello, and before that its connections do */
+	else if (!ret) /* it counts when it has said hello, and before that its connections do */
 		ret = peers_may_admit(&server->peers, lane->place.group);
 	if (ret) {
 		pthread_mutex_unlock(&server->lock);
