@@ -61,7 +61,7 @@ static int stream_depth(struct conn *conn, uint32_t depth)
 
 static void stream_deadline(struct conn *conn, uint64_t ns)
 {
-	conn_stream(conn)->deadline_ns = ns;
+	conn_stream(conn)->deadline_ns = conn_stream(conn)->send_deadline_ns = ns;
 }
 
 static int stream_header(struct conn *conn, struct wire_header *header)

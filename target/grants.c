@@ -167,6 +167,11 @@ static bool recall(struct session *by)
 	return true;
 }
 
+static uint32_t part_of(uint32_t workers, uint32_t parts)
+{
+	return workers < parts ? 1 : workers / parts;
+}
+
 int grants_wait(struct session *session, uint64_t *until_ns)
 {
 	struct server *server = session->server;
@@ -178,10 +183,11 @@ int grants_wait(struct session *session, uint64_t *until_ns)
 		*until_ns = now + server->config.recall_ms * 1000000ull;
 	/*
 	 * Half of the workers are left for those who unmap, persist and free; and of the other half, a half for those who have
-	 * less than their share, or a session that has much could keep them from asking for it by waiting itself.
+	 * less than their share, or a session that has much could keep them from asking for it by waiting itself.  (One or two
+	 * workers are enough, too: each session has one.)
 	 */
-	if (now >= *until_ns || server->waiting >= server->config.workers / 2 ||
-	    (!poor && server->waiting - server->waiting_poor >= server->config.workers / 4))
+	if (now >= *until_ns || server->waiting >= part_of(server->config.workers, 2) ||
+	    (!poor && server->waiting - server->waiting_poor >= part_of(server->config.workers, 4)))
 		return -ENOMEM;
 	server->waiting++;
 	server->waiting_poor += poor;

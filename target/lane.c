@@ -14,12 +14,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "report.h"
 
 #define LANE_STACK	(512u << 10)
 #define LANE_LINGER_MS	1000
+#define LANE_LOOK_NS	100000000ull
+#define LANE_NOTICES	8 /* that may wait to be sent; what comes then is lost */
 
 /*
  * Nothing more can be sent, and so the lane ends; lane.lock is not held.  Where memory cannot be taken back (local) it must not
@@ -56,6 +59,17 @@ static int send_owned(struct lane *lane, struct iovec *iov, int count, int fd, s
 	return ret;
 }
 
+/* So many requests of the session are done with.  Some are left that were not, or it is the lane's own thread: it lives. */
+static void give_room(struct session *session, uint32_t n)
+{
+	if (!n)
+		return;
+	pthread_mutex_lock(&session->lock);
+	session->requests -= n;
+	pthread_cond_broadcast(&session->room);
+	pthread_mutex_unlock(&session->lock);
+}
+
 /* Sends what others have left, then gives the sending side up.  Called with lane.lock and lane.sending held. */
 static void send_queued(struct lane *lane)
 {
@@ -73,9 +87,13 @@ static void send_queued(struct lane *lane)
 		pthread_mutex_unlock(&lane->lock);
 		(void)send_owned(lane, &iov, 1, request->fd, &sent); /* a failure breaks the lane, which is noticed there */
 		free(request);
+		if (counted)
+			give_room(lane->session, 1);
 		pthread_mutex_lock(&lane->lock);
 		if (counted)
 			lane->pending--;
+		else
+			lane->notices--;
 		pthread_cond_broadcast(&lane->idle);
 	}
 	lane->sending = false;
@@ -127,7 +145,7 @@ void lane_notice(struct lane *lane, uint32_t kind, uint64_t arg)
 		int ret = lane->conn->ops->send_now(lane->conn, message, length);
 
 		broken = lane->broken = ret && ret != -EAGAIN;
-	} else if (lane->sending) {
+	} else if (lane->sending && lane->notices < LANE_NOTICES) {
 		struct request *request = calloc(1, sizeof(*request));
 
 		if (request) {
@@ -137,6 +155,7 @@ void lane_notice(struct lane *lane, uint32_t kind, uint64_t arg)
 			memcpy(request->message, message, length);
 			*lane->out_last = &request->job;
 			lane->out_last = &request->job.next;
+			lane->notices++;
 		}
 	}
 	pthread_mutex_unlock(&lane->lock);
@@ -181,15 +200,31 @@ static int refuse(struct lane *lane, const struct wire_header *header, int error
 	return send_message(lane, message, wire_put_plain(message, header->type | WIRE_REPLY, header->id, error), -1);
 }
 
-static void greeted(struct lane *lane)
+/* False: its place was given to another one meanwhile. */
+static bool greeted(struct lane *lane)
 {
+	bool in_time;
+
 	if (!lane->greeting)
-		return;
+		return true;
+	pthread_mutex_lock(&lane->server->lock);
+	in_time = peers_greeted(&lane->server->peers, &lane->place);
+	pthread_mutex_unlock(&lane->server->lock);
+	if (!in_time)
+		return false;
 	lane->greeting = false;
 	lane->conn->ops->deadline(lane->conn, 0);
+	return true;
+}
+
+static bool was_dropped(struct lane *lane)
+{
+	bool dropped;
+
 	pthread_mutex_lock(&lane->server->lock);
-	lane->server->greeting--;
+	dropped = lane->place.dropped;
 	pthread_mutex_unlock(&lane->server->lock);
+	return dropped;
 }
 
 /* *depth: requests in flight that the session was granted already; 0: it has not said hello. */
@@ -222,10 +257,16 @@ static int admit(struct lane *lane, struct wire_preamble_reply *reply, uint32_t 
 		if (lane->session->hello)
 			*depth = lane->session->depth_granted;
 		pthread_mutex_unlock(&lane->server->lock);
-		if (*depth)
-			greeted(lane);
+		if (*depth && !greeted(lane))
+			return -ECONNRESET;
 	}
 	return 0;
+}
+
+/* What it is told: that of several limits it was its own is for the log. */
+static int refusal_error(int error)
+{
+	return error == -EDQUOT || error == -ECONNRESET || error == 1 ? -EUSERS : error;
 }
 
 /* The preamble and its reply.  0, 1 (closed before a word), or what was wrong. */
@@ -236,13 +277,15 @@ static int begin(struct lane *lane)
 	const struct conn_ops *ops = lane->conn->ops;
 	uint32_t depth = 0;
 	int ret = admit(lane, &reply, &depth), sent_ret = 0;
+	bool dropped = ret && was_dropped(lane);
 
 	if (!ret) {
 		wire_put_preamble_reply(message, &reply);
 		sent_ret = ops->accept(lane->conn, message, lane->server->config.max_depth, depth);
-	} else if (ret != 1 && ret != -ETIMEDOUT && ret != -ECONNRESET) {
-		reply.status = wire_status(ret);
-		wire_put_preamble_reply(message, &reply);
+	} else if ((ret != 1 && ret != -ETIMEDOUT && ret != -ECONNRESET) || dropped) {
+		const struct wire_preamble_reply refusal = {.status = wire_status(refusal_error(ret)), .version = WIRE_VERSION};
+
+		wire_put_preamble_reply(message, &refusal);
 		ops->refuse(lane->conn, message);
 	}
 	/* the sending side was held until now, so that nothing goes out before the reply */
@@ -253,12 +296,13 @@ static int begin(struct lane *lane)
 	pthread_mutex_unlock(&lane->lock);
 	if (!ret)
 		return sent_ret;
-	if (ret < 0 && server_may_complain(lane->server))
+	if (ret < 0 && !dropped && server_may_complain(lane->server))
 		report_warning("%s: refused: %s", lane->peer.text,
 			       ret == -EPROTO		? "it does not speak this protocol"
 			       : ret == -EPROTONOSUPPORT ? "it speaks another version of the protocol"
 			       : ret == -ESTALE		? "the session it wants to join is gone"
 			       : ret == -EUSERS		? "there are as many sessions as may be (--max-sessions)"
+			       : ret == -EDQUOT		? "it has as many sessions as a peer may have (--max-peer-sessions)"
 			       : ret == -EMFILE		? "its session has as many lanes as may be (--max-lanes)"
 			       : ret == -ETIMEDOUT	? "it did not say hello in time"
 			       : ret == -EXDEV		? "it came over another device than its session"
@@ -280,8 +324,9 @@ static int serve_hello(struct lane *lane, const struct wire_header *header, cons
 	if (!ret)
 		ret = lane->conn->ops->depth(lane->conn, reply.depth);
 	if (ret)
-		return refuse(lane, header, ret);
-	greeted(lane);
+		return refuse(lane, header, refusal_error(ret));
+	if (!greeted(lane))
+		return -ECONNRESET;
 	stats_count(&lane->server->stats, WIRE_OP_OTHER, 0, 0, now_ns() - start);
 	return send_message(lane, answer, wire_put_hello_reply(answer, header->id, &reply),
 			    reply.fds ? tier_fd(lane->server->tier) : -1);
@@ -329,6 +374,28 @@ static bool await_pending(struct lane *lane, uint32_t most)
 	return !closing;
 }
 
+/*
+ * Waits until the session may have one more request under way, and counts it; false when the lane is being shut down, which
+ * is looked for now and then: it may be shut down with session.lock held.
+ */
+static bool take_room(struct lane *lane)
+{
+	struct session *session = lane->session;
+	bool closing;
+
+	pthread_mutex_lock(&session->lock);
+	while (session->requests >= lane->server->config.max_requests && !atomic_load(&lane->closing)) {
+		uint64_t at = now_ns() + LANE_LOOK_NS;
+		struct timespec until = {.tv_sec = (time_t)(at / 1000000000u), .tv_nsec = (long)(at % 1000000000u)};
+
+		(void)pthread_cond_timedwait(&session->room, &session->lock, &until);
+	}
+	closing = atomic_load(&lane->closing);
+	session->requests += !closing;
+	pthread_mutex_unlock(&session->lock);
+	return !closing;
+}
+
 static int serve_call(struct lane *lane, const struct wire_header *header, const uint8_t *message)
 {
 	struct request *request = lane->spare;
@@ -352,12 +419,13 @@ static int serve_call(struct lane *lane, const struct wire_header *header, const
 		call_encode(request, 0);
 		return send_message(lane, request->message, request->length, -1);
 	}
-	if (!await_pending(lane, lane->session->depth_granted - 1u))
+	if (!await_pending(lane, lane->session->depth_granted - 1u) || !take_room(lane))
 		return -ECONNRESET;
 	lane->spare = NULL;
 	request->counted = true;
 	request->job.run = run_slow;
 	request->job.owner = lane;
+	request->job.client = lane->session->worker;
 	pthread_mutex_lock(&lane->lock);
 	lane->pending++;
 	count_persist(request, 1);
@@ -460,7 +528,12 @@ static void serve(struct lane *lane)
 static void drain(struct lane *lane)
 {
 	struct job *job = worker_cancel(lane->server->workers, lane);
+	uint32_t n = 0;
 
+	for (struct job *j = job; j; j = j->next)
+		n++;
+	if (n)
+		give_room(lane->session, n);
 	pthread_mutex_lock(&lane->lock);
 	while (job) {
 		struct job *next = job->next;
@@ -494,8 +567,7 @@ static void *lane_main(void *arg)
 		tier_lane_close(lane->tier);
 
 	pthread_mutex_lock(&server->lock);
-	if (lane->greeting)
-		server->greeting--;
+	peers_leave(&server->peers, &lane->place);
 	*lane->prev = lane->next;
 	if (lane->next)
 		lane->next->prev = lane->prev;
@@ -519,11 +591,24 @@ static void *lane_main(void *arg)
 	return NULL;
 }
 
+/* Its place was given to another one: it hears why, if it is listening.  With server.lock held. */
+static struct lane *drop(struct server *server, struct peer_place *place)
+{
+	struct lane *lane = (struct lane *)((char *)place - offsetof(struct lane, place));
+
+	lane_end(lane);
+	pthread_cond_broadcast(&server->changed); /* it may wait for the lane whose number it wants */
+	return lane;
+}
+
 int lane_start(struct server *server, struct conn *conn, const struct transport *transport, const struct peer *peer)
 {
 	struct lane *lane = calloc(1, sizeof(*lane));
+	struct peer_place *place = NULL;
+	struct lane *dropped = NULL;
+	struct peer who;
 	pthread_attr_t attr;
-	int ret = 0;
+	int entry, ret;
 
 	if (!lane) {
 		conn->ops->close(conn);
@@ -542,11 +627,12 @@ int lane_start(struct server *server, struct conn *conn, const struct transport 
 	conn->ops->start(conn, &lane->closing);
 
 	pthread_mutex_lock(&server->lock);
-	if (atomic_load(&server->stopping))
-		ret = -ESHUTDOWN;
-	else if (server->greeting >= server->config.max_connections)
-		ret = -EUSERS;
-	if (!ret) {
+	entry = ret = atomic_load(&server->stopping) ? -ESHUTDOWN : peers_enter(&server->peers, &lane->place, &peer->key, &place);
+	if (place) {
+		dropped = drop(server, place);
+		who = dropped->peer;
+	}
+	if (ret >= 0) {
 		pthread_attr_init(&attr);
 		pthread_attr_setstacksize(&attr, LANE_STACK);
 		ret = -pthread_create(&lane->thread, &attr, lane_main, lane);
@@ -554,15 +640,20 @@ int lane_start(struct server *server, struct conn *conn, const struct transport 
 	}
 	if (!ret) {
 		/* its thread takes the lock before it ends, and so finds itself in the list */
-		server->greeting++;
 		server->threads_n++;
 		lane->next = server->lanes;
 		lane->prev = &server->lanes;
 		if (lane->next)
 			lane->next->prev = &lane->next;
 		server->lanes = lane;
+	} else {
+		peers_leave(&server->peers, &lane->place);
 	}
 	pthread_mutex_unlock(&server->lock);
+	if (dropped && server_may_complain(server))
+		report_warning("%s: dropped for another connection: it has not said hello, and %s", who.text,
+			       entry == PEERS_SHARE ? "its peer has as many such as it may (--max-peer-connections)"
+						    : "there are as many such as may be (--max-connections)");
 	if (!ret)
 		return 0;
 	if (ret == -EUSERS) {

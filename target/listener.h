@@ -15,6 +15,7 @@
 
 #include "conn.h"
 #include "endpoint.h"
+#include "peers.h"
 
 #define LISTENER_SOCKETS 8
 #define PEER_TEXT_MAX	 96
@@ -33,6 +34,7 @@ struct listener {
 struct peer {
 	char text[PEER_TEXT_MAX]; /* "tcp 127.0.0.1:4711", "unix pid 99" */
 	uint64_t pid;		  /* as the kernel knows it, 0 when it does not */
+	struct peer_key key;	  /* whom it counts for */
 };
 
 struct transport {

@@ -114,6 +114,7 @@ static int local_accept(struct listener *listener, int socket, struct conn **con
 		return ret;
 	}
 	peer->pid = (uint64_t)cred.pid;
+	peer_key_of_process(&peer->key, cred.uid, cred.pid);
 	snprintf(peer->text, sizeof(peer->text), "unix pid %ld uid %ld", (long)cred.pid, (long)cred.uid);
 	return conn_stream_new(conn, fd);
 }

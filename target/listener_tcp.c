@@ -132,6 +132,7 @@ static int tcp_accept(struct listener *listener, int socket, struct conn **conn,
 	else
 		snprintf(peer->text, sizeof(peer->text), "tcp %.60s:%.8s", host, port);
 	peer->pid = 0;
+	peer_key_of_address(&peer->key, (struct sockaddr *)&addr);
 	return conn_stream_new(conn, fd);
 }
 

@@ -184,6 +184,7 @@ static void name_peer(struct rdma_cm_id *id, struct peer *peer)
 	else
 		snprintf(peer->text, sizeof(peer->text), "verbs %.60s:%.8s", host, port);
 	peer->pid = 0;
+	peer_key_of_address(&peer->key, addr);
 }
 
 /* A request that cannot be served at all. */

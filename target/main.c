@@ -41,6 +41,10 @@ enum {
 	OPT_MAX_LANES,
 	OPT_MAX_MAPS,
 	OPT_MAX_CONNECTIONS,
+	OPT_MAX_PEER_CONNECTIONS,
+	OPT_MAX_PEER_SESSIONS,
+	OPT_MAX_REQUESTS,
+	OPT_WORKERS,
 	OPT_HELLO_TIMEOUT,
 	OPT_LEASE,
 	OPT_PUBLIC,
@@ -61,6 +65,10 @@ static const struct option long_options[] = {
 	{"max-lanes", required_argument, NULL, OPT_MAX_LANES},
 	{"max-maps", required_argument, NULL, OPT_MAX_MAPS},
 	{"max-connections", required_argument, NULL, OPT_MAX_CONNECTIONS},
+	{"max-peer-connections", required_argument, NULL, OPT_MAX_PEER_CONNECTIONS},
+	{"max-peer-sessions", required_argument, NULL, OPT_MAX_PEER_SESSIONS},
+	{"max-requests", required_argument, NULL, OPT_MAX_REQUESTS},
+	{"workers", required_argument, NULL, OPT_WORKERS},
 	{"hello-timeout", required_argument, NULL, OPT_HELLO_TIMEOUT},
 	{"lease", required_argument, NULL, OPT_LEASE},
 	{"public", no_argument, NULL, OPT_PUBLIC},
@@ -93,9 +101,13 @@ static void help(void)
 	       "  --memory SIZE          cached: so much of the pool at a time in a memory file, which survives kill -9\n"
 	       "  --memory-dir DIR       where that file is made: tmpfs or hugetlbfs (a hugetlbfs with room, or " FOLDER_TMPFS ")\n"
 	       "  --max-sessions N       initiators at once (%u)\n"
+	       "  --max-peer-sessions N  of these, of one host or user (three quarters)\n"
 	       "  --max-lanes N          connections of one session (%u)\n"
 	       "  --max-maps N           mapped blocks of one session (%u)\n"
+	       "  --max-requests N       requests of one session that are under way or not yet answered (%u)\n"
+	       "  --workers N            threads for what takes long: alloc, free, persist, some maps (%u)\n"
 	       "  --max-connections N    connections that have not said hello (%u)\n"
+	       "  --max-peer-connections N  of these, of one host or user (half)\n"
 	       "  --hello-timeout SEC    from connecting to hello (%u)\n"
 	       "  --lease SEC            a silent session may be ended by others after this (%u)\n"
 	       "  --fault                for tests: bytes that are not persisted die with the process\n"
@@ -108,7 +120,7 @@ static void help(void)
 	       "Signals: SIGTERM and SIGINT end it in order, SIGUSR1 writes statistics to the log.\n"
 	       "See brickd(8).\n",
 	       server_config_default.max_sessions, server_config_default.max_lanes, server_config_default.max_maps,
-	       server_config_default.max_connections, server_config_default.hello_ms / 1000,
+	       server_config_default.max_requests, server_config_default.workers, server_config_default.max_connections, server_config_default.hello_ms / 1000,
 	       server_config_default.lease_ms / 1000);
 }
 
@@ -208,6 +220,14 @@ static int parse_option(int c, const char *arg, struct options *o)
 		return parse_number("max-maps", arg, 1, UINT32_MAX, &o->config.max_maps);
 	case OPT_MAX_CONNECTIONS:
 		return parse_number("max-connections", arg, 1, 65536, &o->config.max_connections);
+	case OPT_MAX_PEER_CONNECTIONS:
+		return parse_number("max-peer-connections", arg, 1, 65536, &o->config.max_peer_connections);
+	case OPT_MAX_PEER_SESSIONS:
+		return parse_number("max-peer-sessions", arg, 1, 65536, &o->config.max_peer_sessions);
+	case OPT_MAX_REQUESTS:
+		return parse_number("max-requests", arg, 1, 65536, &o->config.max_requests);
+	case OPT_WORKERS:
+		return parse_number("workers", arg, 1, 1024, &o->config.workers);
 	case OPT_HELLO_TIMEOUT:
 		return parse_seconds("hello-timeout", arg, &o->config.hello_ms);
 	case OPT_LEASE:

@@ -23,8 +23,9 @@ const struct server_config server_config_default = {
 	.max_sessions = 64,
 	.max_lanes = 16,
 	.max_maps = 65536,
-	.max_connections = 64,
+	.max_connections = 128,
 	.max_depth = 256,
+	.max_requests = 256,
 	.hello_ms = 10000,
 	.lease_ms = 10000,
 	.quiesce_ms = 2000,
@@ -46,6 +47,16 @@ int server_new(struct server **out, struct pool *pool, struct tier *tier, const 
 	if (!server)
 		return -ENOMEM;
 	server->config = *config;
+	if (!config->max_peer_sessions)
+		server->config.max_peer_sessions = config->max_sessions - config->max_sessions / 4;
+	if (!config->max_peer_connections)
+		server->config.max_peer_connections = (config->max_connections + 1) / 2;
+	peers_init(&server->peers, &(struct peers_limits){
+					   .greeting = config->max_connections,
+					   .peer_greeting = server->config.max_peer_connections,
+					   .sessions = config->max_sessions,
+					   .peer_sessions = server->config.max_peer_sessions,
+				   });
 	server->pool = pool;
 	server->tier = tier;
 	server->started_ns = now_ns();
@@ -70,7 +81,7 @@ int server_new(struct server **out, struct pool *pool, struct tier *tier, const 
 	ret = pool_each(pool, know_block, server->map);
 	if (ret)
 		goto fail;
-	ret = worker_pool_new(&server->workers, config->workers);
+	ret = worker_pool_new(&server->workers, config->workers, config->max_sessions);
 	if (ret)
 		goto fail;
 	*out = server;
@@ -88,6 +99,7 @@ void server_delete(struct server *server)
 		worker_pool_delete(server->workers);
 	for (unsigned i = 0; i < server->listeners; i++)
 		listener_close(&server->listener[i]);
+	peers_fini(&server->peers);
 	table_fini(&server->blocks);
 	idmap_delete(server->map);
 	if (server->wake >= 0)
@@ -198,7 +210,7 @@ static void take_connection(struct server *server, struct listener *listener, in
 	ret = lane_start(server, conn, listener->transport, &peer);
 	if (ret && ret != -ESHUTDOWN && server_may_complain(server))
 		report_warning("%s: %s refused: %s", text, peer.text,
-			       ret == -EUSERS ? "too many connections that have not said hello (--max-connections)"
+			       ret == -EUSERS ? "more connections come than can be closed (--max-connections)"
 					      : strerror(-ret));
 }
 

@@ -26,6 +26,7 @@
 #include "conn.h"
 #include "idmap.h"
 #include "listener.h"
+#include "peers.h"
 #include "pool.h"
 #include "stats.h"
 #include "table.h"
@@ -36,15 +37,18 @@
 
 struct server_config {
 	uint32_t max_sessions;
+	uint32_t max_peer_sessions; /* of one peer; 0: three quarters of all, rounded up */
 	uint32_t max_lanes;	  /* of one session */
 	uint32_t max_maps;	  /* of one session */
 	uint32_t max_connections; /* that have not said hello */
+	uint32_t max_peer_connections; /* of these, of one peer; 0: half, rounded up */
 	uint32_t max_depth;	  /* requests in flight on one lane */
+	uint32_t max_requests;	  /* of one session, with the workers or not yet taken by its initiator */
 	uint32_t hello_ms;	  /* from connecting to hello */
 	uint32_t lease_ms;
 	uint32_t quiesce_ms; /* how long unmap waits for frames under way */
 	uint32_t recall_ms;  /* how long map waits for others to unmap, when memory is full */
-	uint32_t workers;
+	uint32_t workers;	  /* threads; each session is certain of one */
 	bool public; /* addresses that others can reach may be listened on */
 };
 extern const struct server_config server_config_default;
@@ -88,7 +92,7 @@ struct server {
 	uint32_t waiting;    /* maps that wait for others to unmap */
 	uint32_t waiting_poor; /* of these, of sessions with less than their share */
 	uint64_t recalls;    /* notices sent */
-	uint32_t greeting;	 /* connections that have not said hello */
+	struct peers peers;	 /* who has how many places */
 	uint32_t threads_n;	 /* lanes whose threads are not joined */
 	uint32_t next_key;
 	_Atomic uint32_t regions_n; /* registered, those of sessions that are at their end included */
@@ -129,6 +133,7 @@ struct session {
 	uint8_t token[WIRE_TOKEN_SIZE];
 	_Atomic uint64_t heard_ns;
 	/* server.lock: */
+	struct peer_group *peer; /* for whom it counts */
 	struct lane **lane; /* config.max_lanes of them */
 	uint32_t lanes_n;
 	uint32_t joining; /* connections that are about to become lanes */
@@ -144,8 +149,12 @@ struct session {
 	uint32_t recalled; /* blocks that it was asked to unmap, and has not */
 	uint64_t recalled_ns;
 
+	struct worker_client *worker; /* its turn at the workers */
+
 	pthread_mutex_t lock;
 	struct table maps; /* changed with both locks held, read with either */
+	uint32_t requests; /* with the workers or not yet sent; their memory is what an initiator that reads nothing can take */
+	pthread_cond_t room; /* there are fewer; CLOCK_MONOTONIC */
 };
 
 struct request {
@@ -187,7 +196,8 @@ struct lane {
 	_Atomic bool closing; /* shut down: nobody waits for anything on it. Apart from what lane.lock covers:
 				 compilers load neighbours together */
 	pthread_t thread;
-	bool greeting; /* has not said hello; counted in server.greeting. Its own thread's */
+	bool greeting; /* has not said hello. Its own thread's */
+	struct peer_place place; /* server.lock */
 	struct tier_lane *tier;
 	pthread_mutex_t tier_lock; /* fault mode: the lane's track; held over its persists */
 	struct map *busy_map; /* session.lock: the block it moves bytes of */
@@ -198,6 +208,7 @@ struct lane {
 	bool sending; /* somebody has the connection's sending side */
 	bool broken;  /* a send failed */
 	uint32_t pending; /* requests with the workers, not answered */
+	uint32_t notices; /* in the queue below; all else there is counted in pending */
 	uint32_t persists; /* of these, PERSISTs that are not carried out */
 	struct job *out, **out_last; /* replies that wait for the connection */
 

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <time.h>
 
 #include "report.h"
 
@@ -30,7 +31,11 @@ static void session_put(struct session *session)
 {
 	if (--session->refs)
 		return;
+	if (session->peer)
+		peers_put(&session->server->peers, session->peer);
+	worker_client_end(session->server->workers, session->worker);
 	table_fini(&session->maps);
+	pthread_cond_destroy(&session->room);
 	pthread_mutex_destroy(&session->lock);
 	free(session->lane);
 	free(session);
@@ -40,7 +45,8 @@ int session_open(struct lane *lane, uint16_t number)
 {
 	struct server *server = lane->server;
 	struct session *session, **at;
-	int ret;
+	pthread_condattr_t attr;
+	int ret = 0;
 
 	if (number >= server->config.max_lanes)
 		return -EMFILE;
@@ -69,6 +75,10 @@ int session_open(struct lane *lane, uint16_t number)
 	}
 	session->token[0] |= 1; /* never all zero */
 	pthread_mutex_init(&session->lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&session->room, &attr);
+	pthread_condattr_destroy(&attr);
 	session->server = server;
 	session->transport = lane->transport;
 	session->pid = lane->peer.pid;
@@ -76,18 +86,22 @@ int session_open(struct lane *lane, uint16_t number)
 	session->depth_granted = SERVER_DEPTH < server->config.max_depth ? SERVER_DEPTH : (uint16_t)server->config.max_depth;
 	session->refs = 1;
 	atomic_init(&session->heard_ns, now_ns());
+	session->worker = worker_client_new(server->workers);
+	if (!session->worker)
+		ret = -ENOMEM;
 
 	pthread_mutex_lock(&server->lock);
-	if (atomic_load(&server->stopping))
+	if (!ret && atomic_load(&server->stopping))
 		ret = -ESHUTDOWN;
-	else if (server->sessions_n >= server->config.max_sessions)
-		ret = -EUSERS;
+	else if (!ret) /* it counts when it has said hello, and before that its connections do */
+		ret = peers_may_admit(&server->peers, lane->place.group);
 	if (ret) {
 		pthread_mutex_unlock(&server->lock);
 		verbs_domain_delete(session->domain);
 		session_put(session); /* nobody else knows it */
 		return ret;
 	}
+	session->peer = peers_hold(lane->place.group);
 	session->number = ++server->next_session;
 	for (at = &server->sessions; *at; at = &(*at)->next)
 		;
@@ -119,6 +133,8 @@ static void session_end(struct session *session)
 	*at = session->next;
 	server->sessions_n--;
 	grants_dismiss(session);
+	if (session->hello)
+		peers_dismiss(&server->peers, session->peer);
 	session->ended = true;
 	if (session->hello)
 		report_info("session %llu (%s) has ended", (unsigned long long)session->number, session->name);
@@ -149,13 +165,13 @@ int session_join(struct lane *lane, const uint8_t *token, uint16_t number)
 		return ret;
 	}
 	session->joining++; /* keeps it alive while the lane that was there drains */
-	while (session->lane[number] && !session->dying) {
+	while (session->lane[number] && !session->dying && !atomic_load(&lane->closing)) {
 		lane_shutdown(session->lane[number]);
 		pthread_cond_wait(&server->changed, &server->lock);
 	}
 	session->joining--;
-	if (session->dying) {
-		ret = -ESTALE;
+	if (session->dying || session->lane[number]) {
+		ret = session->dying ? -ESTALE : -ECONNRESET;
 		if (!session->lanes_n && !session->joining)
 			session_end(session);
 	} else {
@@ -198,7 +214,8 @@ uint32_t session_maps_most(const struct session *session)
 	uint32_t most = config->max_maps;
 
 	if (session->domain) {
-		uint32_t share = verbs_maps_limit(session->domain, config->max_sessions, config->max_lanes);
+		uint32_t share = verbs_maps_limit(session->domain, config->max_sessions, config->max_lanes,
+						  config->max_connections);
 
 		most = share < most ? share : most;
 	}
@@ -241,7 +258,12 @@ int session_hello(struct lane *lane, const struct wire_hello *hello, struct wire
 		flush = can_flush(session);
 	pthread_mutex_lock(&server->lock);
 	if (!session->hello) {
-		ret = grants_admit(session, hello->maps);
+		ret = peers_admit(&server->peers, session->peer);
+		if (!ret) {
+			ret = grants_admit(session, hello->maps);
+			if (ret)
+				peers_dismiss(&server->peers, session->peer);
+		}
 		if (ret) {
 			pthread_mutex_unlock(&server->lock);
 			return ret;

@@ -20,7 +20,7 @@ int stream_init(struct stream *stream, int fd, const _Atomic bool *stop)
 
 	stream->fd = fd;
 	stream->stop = stop;
-	stream->deadline_ns = 0;
+	stream->deadline_ns = stream->send_deadline_ns = 0;
 	stream->start = stream->end = 0;
 	if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &slice, sizeof(slice)) ||
 	    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &slice, sizeof(slice)))
@@ -207,6 +207,8 @@ int stream_send(struct stream *stream, struct iovec *iov, int count, int fd, siz
 		if (!begin)
 			begin = now_ns();
 		else if (now_ns() - begin > STREAM_STALL_MS * 1000000ull)
+			return -ETIMEDOUT;
+		if (stream->send_deadline_ns && now_ns() >= stream->send_deadline_ns)
 			return -ETIMEDOUT;
 	}
 	return 0;

@@ -27,6 +27,7 @@ struct stream {
 	int fd;
 	const _Atomic bool *stop;
 	uint64_t deadline_ns; /* 0: none; monotonic */
+	uint64_t send_deadline_ns; /* the same, for sending: while no other thread does */
 	size_t start, end;    /* what is in the buffer and not consumed */
 	uint8_t buffer[STREAM_BUFFER];
 };

@@ -24,10 +24,10 @@ struct verbs_domain;
 /* Deregisters nothing: every region must be gone, and every queue pair. NULL is fine. */
 void verbs_domain_delete(struct verbs_domain *domain);
 /*
- * What a session on this device may have, so that `sessions` of them with `lanes` each share its regions: 1 at least.
- * Any lock may be held.
+ * What a session on this device may have, so that `sessions` of them with `lanes` each, and `greeting` connections more,
+ * share its regions: 1 at least.  Any lock may be held.
  */
-uint32_t verbs_maps_limit(const struct verbs_domain *domain, uint32_t sessions, uint32_t lanes);
+uint32_t verbs_maps_limit(const struct verbs_domain *domain, uint32_t sessions, uint32_t lanes, uint32_t greeting);
 /* Requests in flight that a queue pair of this device can take. Any lock may be held. */
 uint32_t verbs_depth_limit(const struct verbs_domain *domain);
 /* RDMA FLUSH with persistent placement: true if this build and the device can, and memory like this registers for it. */

@@ -63,9 +63,10 @@ void verbs_domain_delete(struct verbs_domain *domain)
 	free(domain);
 }
 
-uint32_t verbs_maps_limit(const struct verbs_domain *domain, uint32_t sessions, uint32_t lanes)
+uint32_t verbs_maps_limit(const struct verbs_domain *domain, uint32_t sessions, uint32_t lanes, uint32_t greeting)
 {
-	int64_t all = domain->device->attr.max_mr, each = all / sessions - (int64_t)lanes * REGIONS_OF_LANE;
+	int64_t all = domain->device->attr.max_mr - (int64_t)greeting * REGIONS_OF_LANE;
+	int64_t each = all / sessions - (int64_t)lanes * REGIONS_OF_LANE;
 	uint64_t memlock = verbs_memlock();
 
 	if (memlock != UINT64_MAX && each > (int64_t)(memlock / WIRE_BLOCK_SIZE / sessions))

@@ -42,6 +42,19 @@ tests_unit_test_pool_crash_SOURCES = tests/unit/test_pool_crash.c tests/unit/poo
 tests_unit_test_pool_crash_CPPFLAGS = $(STORE_TEST_CPPFLAGS)
 tests_unit_test_pool_crash_LDADD = $(STORE_TEST_LIBS)
 
+# Who takes how many places, and whose turn it is.
+check_PROGRAMS += tests/unit/test_peers
+TESTS += tests/unit/test_peers
+tests_unit_test_peers_SOURCES = tests/unit/test_peers.c
+tests_unit_test_peers_CPPFLAGS = $(STORE_TEST_CPPFLAGS)
+tests_unit_test_peers_LDADD = target/libserver.la $(STORE_TEST_LIBS)
+
+check_PROGRAMS += tests/unit/test_worker
+TESTS += tests/unit/test_worker
+tests_unit_test_worker_SOURCES = tests/unit/test_worker.c
+tests_unit_test_worker_CPPFLAGS = $(STORE_TEST_CPPFLAGS)
+tests_unit_test_worker_LDADD = target/libserver.la $(STORE_TEST_LIBS)
+
 # The server: sessions, lanes, locks; a hostile client.
 check_PROGRAMS += tests/unit/test_server
 TESTS += tests/unit/test_server
