@@ -92,3 +92,10 @@ tests_functional_persist_SOURCES = tests/functional/persist.c \
 tests_functional_persist_LDADD = common/libbrick.la
 tests_functional_ten_SOURCES = tests/functional/ten.c
 tests_functional_ten_LDADD = common/libbrick.la
+
+# A workload that knows what must be there, while everything is killed at random.
+FUNCTIONAL_RUNS += tests/functional/soak-tcp-3.run
+EXTRA_DIST += tests/functional/soak.sh
+check_PROGRAMS += tests/functional/soak
+tests_functional_soak_SOURCES = tests/functional/soak.h tests/functional/soak.c tests/functional/soak-work.c tests/functional/soak-settle.c \
+	tests/functional/soak-model.h tests/functional/soak-model.c tests/functional/soak-bytes.h tests/functional/soak-bytes.c
