@@ -29,8 +29,7 @@ int fs_check(struct fs *fs, struct fs_check_result *result)
 	}
 	if (fs->info.leaked) {
 		mends += fs->info.leaked;
-		fs_damage(fs, "leak", "%" PRIu64 " blocks are allocated and belong to nothing that was found%s%s", fs->info.leaked,
-			  fs->damaged ? "; what is lost may have been in them" : "",
+		fs_damage(fs, "leak", "%" PRIu64 " blocks are allocated and belong to nothing that was found%s", fs->info.leaked,
 			  repair ? "" : fs->damaged ? "; they stay while the filesystem is damaged" : "; the next mount frees them");
 	}
 	result->problems = fs->damage_count + mends;

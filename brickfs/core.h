@@ -44,6 +44,7 @@ struct fs_problem {
 	const char *repair;
 	bool safe;			/* the repair loses nothing and decides nothing: fsck.brickfs -p does it */
 	bool damage;			/* a mount is read-only and frees nothing; else it mends it by itself */
+	bool records;			/* with it, records of inodes may be lost: what no inode claims may be a file's */
 };
 extern const struct fs_problem fs_problems[];
 extern const size_t fs_problem_count;

@@ -175,6 +175,7 @@ struct fs {
 	unsigned super_bad;		/* so many of them */
 	bool readonly;
 	bool damaged;			/* replay found damage: read-only, nothing is freed */
+	bool records_lost;		/* some of that damage may have taken records of inodes */
 	bool threads;			/* running */
 	unsigned started;		/* threads */
 	bool keeper_alone;		/* fsck: of them, only that one runs */
@@ -368,11 +369,14 @@ int settle(struct fs *fs);
 int lostfound_add(struct fs *fs, struct inode *inode);	/* a name there, "#" and its number */
 bool lostfound_holds(const struct fs *fs, const struct inode *inode);	/* it is the directory itself, or got its name in this run */
 int lostfound_blocks(struct fs *fs, const char *name, uint64_t addr, uint64_t count);	/* file blocks from addr on, as a file */
+int lostfound_pages(struct fs *fs, const char *name, uint64_t addr, uint32_t pages);	/* pages of a packed block */
 /* ---- repair.c */
 int copy_out_add(struct fs *fs, struct inode *inode, uint32_t fblock, uint32_t count);
 /* ---- compare.c: the namespace against the bricks' list; *leaks: addresses to be freed, malloc'ed */
 int compare(struct fs *fs, uint64_t **leaks, size_t *leak_count);
 int find_leaks(struct fs *fs, uint64_t **leaks, size_t *leak_count);	/* only that, and nothing is told */
+/* ---- adrift.c: fsck, behind compare(): those of the leaks that may be data are taken out of the list and get inodes */
+int adrift(struct fs *fs, uint64_t *leaks, size_t *leak_count);
 /* ---- mount.c: an empty struct fs over a volume */
 int fs_new(struct fs **fs, const struct fs_options *options);
 void fs_delete(struct fs *fs);

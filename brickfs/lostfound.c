@@ -113,24 +113,54 @@ bool lostfound_holds(const struct fs *fs, const struct inode *i)
 	return fs->lostfound && i->name && i->name->dir == fs->lostfound && i->name->cookie >= fs->lostfound_from;
 }
 
-int lostfound_blocks(struct fs *fs, const char *wanted, uint64_t addr, uint64_t count)
+/* An inode of its own for storage; its form is the caller's to fill in, and then to be named. */
+static int new_file(struct fs *fs, uint8_t form, uint64_t bytes, struct inode **inode)
 {
-	struct fmt_range *range = malloc(sizeof(*range));
-	char name[FS_NAME_MAX + 1];
-	struct inode *i;
-	int r = range ? find_dir(fs) : -ENOMEM;
+	int r = find_dir(fs);
+	struct inode *i = r ? NULL : new_inode(fs, S_IFREG | 0400);
 
-	i = r ? NULL : new_inode(fs, S_IFREG | 0400);
-	if (!i) {
-		free(range);
+	*inode = i;
+	if (!i)
 		return r ? r : -ENOMEM;
-	}
-	*range = (struct fmt_range){ 0, (uint32_t)count, addr };
-	ns_set_form(fs, i, FMT_RANGES);
-	i->ranges = range;
-	i->length = 1;
-	i->size = i->prepared = i->dirty_end = count << FMT_BLOCK_SHIFT;
+	ns_set_form(fs, i, form);
+	i->size = i->prepared = i->dirty_end = bytes;
+	return 0;
+}
+
+static int name_file(struct fs *fs, struct inode *i, const char *wanted)
+{
+	char name[FS_NAME_MAX + 1];
+
 	ns_account(fs, i);
 	free_name(fs, fs->lostfound, wanted, name);
 	return add_entry(fs, fs->lostfound, i, name);
+}
+
+int lostfound_blocks(struct fs *fs, const char *wanted, uint64_t addr, uint64_t count)
+{
+	struct fmt_range *range = malloc(sizeof(*range));
+	struct inode *i = NULL;
+	int r = range ? new_file(fs, FMT_RANGES, count << FMT_BLOCK_SHIFT, &i) : -ENOMEM;
+
+	if (r) {
+		free(range);
+		return r;
+	}
+	*range = (struct fmt_range){ 0, (uint32_t)count, addr };
+	i->ranges = range;
+	i->length = 1;
+	return name_file(fs, i, wanted);
+}
+
+int lostfound_pages(struct fs *fs, const char *wanted, uint64_t addr, uint32_t pages)
+{
+	struct inode *i;
+	int r = new_file(fs, FMT_RUN, (uint64_t)pages << FMT_PAGE_SHIFT, &i);
+
+	if (r)
+		return r;
+	i->run = addr;
+	i->length = pages;
+	r = space_claim_run(fs, i->ino, addr, pages);
+	return r ? r : name_file(fs, i, wanted);
 }

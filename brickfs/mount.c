@@ -440,6 +440,8 @@ static int read_all(struct fs *fs, uint64_t **leaks, size_t *leak_count)
 	r = replay(fs);
 	if (!r)
 		r = compare(fs, leaks, leak_count);
+	if (!r)
+		r = adrift(fs, *leaks, leak_count);
 	if (r && !fs_error_text()[0])
 		fs_set_error(r, "reading the metadata failed: %s%s%s", strerror(-r), vol_text(fs->vol)[0] ? ": " : "",
 			     vol_text(fs->vol));
@@ -484,6 +486,7 @@ static int take_over(struct fs *fs, uint64_t epoch, const uint64_t *leaks, size_
 	fs->super.epoch = fs->info.epoch = epoch + !MUTATED(EPOCH_KEPT);
 	fs->super.clean = false;
 	fs->super.end_segment = fs->super.end_offset = fs->super.end_batch = 0;
+	fs->super.repair_packed = fs->super.repair_file = 0;
 	for (uint32_t k = 0; k < fs->super.brick_count; k++) {	/* hints follow the bricks */
 		int b = brick_index(fs, fs->super.brick[k].uuid);
 		const char *endpoint = b >= 0 ? vol_brick_endpoint(fs->vol, (unsigned)b) : NULL;

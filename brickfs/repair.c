@@ -248,12 +248,19 @@ static void open_numbers(struct fs *fs)
 	fs->log.durable = fs->log.next_batch - 1;
 }
 
-/* The new epoch, and how the filesystem was left: that is true until the repair counts. */
+/*
+ * The new epoch, and how the filesystem was left: that is true until the repair counts.  And which blocks are the repair's: should it be cut
+ * off, they are no data of the filesystem's (adrift.c). Those of an earlier one that was cut off are below.
+ */
 static int begin(struct fs *fs)
 {
 	struct fmt_super *s = &fs->super;
 
 	fs->info.epoch = s->epoch = (fs->info.epoch > fs->log.epoch ? fs->info.epoch : fs->log.epoch) + 1;
+	if (!s->repair_packed)
+		s->repair_packed = fs->next[FMT_MARK_PACKED];
+	if (!s->repair_file)
+		s->repair_file = fs->next[FMT_MARK_FILE];
 	return fs_super_write(fs);
 }
 
@@ -277,6 +284,7 @@ static int finish(struct fs *fs)
 			s->brick[n++] = s->brick[k];
 	memset(&s->brick[n], 0, (s->brick_count - n) * sizeof(s->brick[0]));
 	s->brick_count = n;
+	s->repair_packed = s->repair_file = 0;
 	s->clean = true;
 	s->end_segment = fs->log.segment;
 	s->end_offset = fs->log.offset;

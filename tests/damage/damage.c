@@ -23,6 +23,7 @@ const struct damage_kind damage_kinds[] = {
 	{ "checkpoint-record", NULL, 1 },
 	{ "bit", NULL, 1 },
 	{ "leak", "leak", 1 },
+	{ "adrift", "adrift", 1 },
 	{ "foreign", "foreign-block", 1 },
 	{ "twin", "block-twice", 2 },
 	{ "packed-gone", "pages-lost", 1 },
@@ -424,6 +425,25 @@ static int leak(struct damage *d)
 	return r;
 }
 
+/* Blocks of a file of which the log, which has a hole, knows nothing. */
+static int adrift_blocks(struct damage *d)
+{
+	uint64_t addr = fmt_addr(FMT_FILE, (1u << 24) + 16 * damage_random(d, 1000) + 1);
+	int r = log_hole(d);
+
+	for (unsigned k = 0; k < 4 && !r; k++) {
+		struct place p = { addr + k * FMT_BLOCK, (unsigned)damage_random(d, d->bricks) };
+
+		if (k && !damage_random(d, 3))
+			continue;	/* a hole */
+		r = damage_alloc(d, p.brick, p.addr);
+		if (!r)
+			r = damage_write(d, &p, 4096, "adrift", 7);
+		damage_say(d, "block %016" PRIx64 " is allocated and has data", p.addr);
+	}
+	return r;
+}
+
 static int foreign(struct damage *d)
 {
 	uint64_t addr = (5 + damage_random(d, 10)) << FMT_KIND_SHIFT | damage_random(d, 1000) << FMT_BLOCK_SHIFT;
@@ -506,7 +526,7 @@ static const struct { const char *name; damage_fn fn; } raw[] = {
 	{ "torn-tail", torn_tail }, { "super-copy", super_copy }, { "super-both", super_both }, { "log-hole", log_hole },
 	{ "log-header", log_header }, { "log-zeroed", log_zeroed }, { "log-gone", log_gone }, { "checkpoint-bit", checkpoint_bit },
 	{ "checkpoint-zeroed", checkpoint_zeroed }, { "checkpoint-gone", checkpoint_gone }, { "checkpoint-record", checkpoint_record },
-	{ "bit", any_bit }, { "leak", leak }, { "foreign", foreign }, { "twin", twin }, { "packed-gone", packed_gone },
+	{ "bit", any_bit }, { "leak", leak }, { "adrift", adrift_blocks }, { "foreign", foreign }, { "twin", twin }, { "packed-gone", packed_gone },
 	{ "dense-gone", dense_gone }, { "sparse-gone", sparse_gone },
 };
 
