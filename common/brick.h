@@ -200,6 +200,24 @@ struct brick_stat {
 };
 int brick_stat(struct brick_lane *lane, struct brick_stat *stat);
 
+/* What the brick allows at most and how much of it is used (where it is for each host or session: by the one that uses most). */
+struct brick_limit {
+	const char *name;	/* "sessions", "sessions of a peer", ...; a static text */
+	uint64_t most, used;	/* a number, or for a name that ends in ", ms" a time */
+};
+struct brick_refusal {
+	const char *name;	/* why; a static text */
+	uint64_t count;		/* since the brick's start */
+};
+#define BRICK_LIMITS_MAX 32
+struct brick_limits {
+	unsigned limits, refusals;	/* how many follow */
+	struct brick_limit limit[BRICK_LIMITS_MAX];
+	struct brick_refusal refusal[BRICK_LIMITS_MAX];
+};
+/* -EOPNOTSUPP: an older brick, which does not tell; the lane is as good as before. */
+int brick_limits(struct brick_lane *lane, struct brick_limits *limits);
+
 struct brick_session_info {
 	uint64_t session, pid;
 	uint32_t maps, lanes, heard_ms;

@@ -506,6 +506,32 @@ int brick_stat(struct brick_lane *lane, struct brick_stat *stat)
 	return 0;
 }
 
+_Static_assert((int)WIRE_LIMIT_ROWS <= BRICK_LIMITS_MAX && (int)WIRE_REFUSED_ROWS <= BRICK_LIMITS_MAX, "all rows fit");
+
+static int decode_limits(struct op *op, const uint8_t *msg, size_t len)
+{
+	return wire_get_limits_reply(msg, len, op->out);
+}
+
+/* Rows that a later brick has more than this library knows are left out. */
+int brick_limits(struct brick_lane *lane, struct brick_limits *limits)
+{
+	struct wire_limits_reply reply;
+	int ret = call_single(lane, WIRE_LIMITS, NULL, decode_limits, &reply);
+
+	if (ret < 0)
+		return ret;
+	*limits = (struct brick_limits){
+		.limits = reply.limits < WIRE_LIMIT_ROWS ? reply.limits : WIRE_LIMIT_ROWS,
+		.refusals = reply.refusals < WIRE_REFUSED_ROWS ? reply.refusals : WIRE_REFUSED_ROWS,
+	};
+	for (unsigned i = 0; i < limits->limits; i++)
+		limits->limit[i] = (struct brick_limit){ wire_limit_names[i], reply.limit[i].most, reply.limit[i].used };
+	for (unsigned i = 0; i < limits->refusals; i++)
+		limits->refusal[i] = (struct brick_refusal){ wire_refusal_names[i], reply.refused[i] };
+	return 0;
+}
+
 static int decode_sessions(struct op *op, const uint8_t *msg, size_t len)
 {
 	return wire_get_sessions_reply(msg, len, op->out);

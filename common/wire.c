@@ -535,6 +535,76 @@ int wire_get_stat_reply(const uint8_t *msg, size_t len, struct wire_stat_reply *
 	return get_end(&g);
 }
 
+const char *const wire_limit_names[WIRE_LIMIT_ROWS] = {
+	[WIRE_LIMIT_GREETING] = "connections without hello",
+	[WIRE_LIMIT_PEER_GREETING] = "of these, of a peer",
+	[WIRE_LIMIT_HELLO] = "hello timeout, ms",
+	[WIRE_LIMIT_SESSIONS] = "sessions",
+	[WIRE_LIMIT_PEER_SESSIONS] = "sessions of a peer",
+	[WIRE_LIMIT_LANES] = "lanes of a session",
+	[WIRE_LIMIT_DEPTH] = "requests of a lane",
+	[WIRE_LIMIT_REQUESTS] = "slow requests of a session",
+	[WIRE_LIMIT_MAPS] = "maps of a session",
+	[WIRE_LIMIT_WORKERS] = "workers",
+	[WIRE_LIMIT_STALL] = "stall, ms",
+};
+
+const char *const wire_refusal_names[WIRE_REFUSED_ROWS] = {
+	[WIRE_REFUSED_GREETING] = "too many without hello",
+	[WIRE_REFUSED_PEER_GREETING] = "too many without hello from a peer",
+	[WIRE_REFUSED_HELLO] = "no hello in time",
+	[WIRE_REFUSED_VERSION] = "another version",
+	[WIRE_REFUSED_TOKEN] = "no such session",
+	[WIRE_REFUSED_SESSIONS] = "too many sessions",
+	[WIRE_REFUSED_PEER_SESSIONS] = "too many sessions of a peer",
+	[WIRE_REFUSED_LANES] = "too many lanes",
+	[WIRE_REFUSED_MEMORY] = "memory is full",
+	[WIRE_REFUSED_MAPS] = "maps beyond the grant",
+	[WIRE_REFUSED_REQUESTS] = "requests that had to wait",
+	[WIRE_REFUSED_MALFORMED] = "malformed",
+	[WIRE_REFUSED_UNKNOWN] = "unknown request",
+	[WIRE_REFUSED_ACCESS] = "access without a mapping",
+	[WIRE_REFUSED_STALL] = "stalled",
+	[WIRE_REFUSED_DEVICE] = "another device",
+	[WIRE_REFUSED_HOST] = "the host has no more",
+};
+
+size_t wire_put_limits_reply(uint8_t *buf, uint32_t id, const struct wire_limits_reply *m)
+{
+	struct put p = put_begin(buf, WIRE_LIMITS | WIRE_REPLY, id);
+
+	if (m->limits > WIRE_ROWS_MAX || m->refusals > WIRE_ROWS_MAX)
+		return 0;
+	put_u32(&p, m->limits);
+	put_u32(&p, m->refusals);
+	for (uint32_t i = 0; i < m->limits; i++) {
+		put_u64(&p, m->limit[i].most);
+		put_u64(&p, m->limit[i].used);
+	}
+	for (uint32_t i = 0; i < m->refusals; i++)
+		put_u64(&p, m->refused[i]);
+	return put_end(&p);
+}
+
+int wire_get_limits_reply(const uint8_t *msg, size_t len, struct wire_limits_reply *m)
+{
+	struct get g = get_typed(msg, len, WIRE_LIMITS | WIRE_REPLY);
+
+	m->limits = get_u32(&g);
+	m->refusals = get_u32(&g);
+	get_need(&g, m->limits <= WIRE_ROWS_MAX && m->refusals <= WIRE_ROWS_MAX &&
+			     g.left == m->limits * (size_t)16 + m->refusals * (size_t)8);
+	if (g.bad)
+		m->limits = m->refusals = 0;
+	for (uint32_t i = 0; i < m->limits; i++) {
+		m->limit[i].most = get_u64(&g);
+		m->limit[i].used = get_u64(&g);
+	}
+	for (uint32_t i = 0; i < m->refusals; i++)
+		m->refused[i] = get_u64(&g);
+	return get_end(&g);
+}
+
 size_t wire_put_sessions(uint8_t *buf, uint16_t type, uint32_t id, const struct wire_sessions *m)
 {
 	struct put p = put_begin(buf, type, id);

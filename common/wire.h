@@ -58,6 +58,7 @@ enum wire_type {
 	WIRE_WHO = 11,
 	WIRE_REVOKE = 12,
 	WIRE_BYE = 13,
+	WIRE_LIMITS = 14,
 	/* 0x20 .. 0x2f: reserved for an authentication exchange before HELLO */
 	WIRE_READ = 0x40,	/* tcp only */
 	WIRE_WRITE = 0x41,	/* tcp only */
@@ -231,6 +232,51 @@ struct wire_sessions_reply {
 	struct wire_session_info session[WIRE_SESSIONS_MAX];
 };
 
+enum wire_limit {		/* the rows of LIMITS: what there may be at most */
+	WIRE_LIMIT_GREETING,	/* connections that have not said hello */
+	WIRE_LIMIT_PEER_GREETING,	/* of these, of one peer */
+	WIRE_LIMIT_HELLO,	/* ms from connecting to hello */
+	WIRE_LIMIT_SESSIONS,
+	WIRE_LIMIT_PEER_SESSIONS,	/* of one peer */
+	WIRE_LIMIT_LANES,	/* of one session */
+	WIRE_LIMIT_DEPTH,	/* requests in flight on a lane */
+	WIRE_LIMIT_REQUESTS,	/* of one session: slow ones under way or whose answers were not taken */
+	WIRE_LIMIT_MAPS,	/* of one session */
+	WIRE_LIMIT_WORKERS,	/* threads for slow requests */
+	WIRE_LIMIT_STALL,	/* ms that a peer may stall in a message */
+	WIRE_LIMIT_ROWS
+};
+
+enum wire_refusal {		/* the reasons for which something was refused */
+	WIRE_REFUSED_GREETING,	/* a connection had to go: all places of those that have not said hello were taken */
+	WIRE_REFUSED_PEER_GREETING,	/* its peer had its share of them */
+	WIRE_REFUSED_HELLO,	/* it did not say hello in time */
+	WIRE_REFUSED_VERSION,
+	WIRE_REFUSED_TOKEN,	/* there is no such session */
+	WIRE_REFUSED_SESSIONS,
+	WIRE_REFUSED_PEER_SESSIONS,
+	WIRE_REFUSED_LANES,
+	WIRE_REFUSED_MEMORY,	/* a session or a map: the brick's memory is promised or full */
+	WIRE_REFUSED_MAPS,	/* a map beyond the session's grant */
+	WIRE_REFUSED_REQUESTS,	/* not refused: had to wait, the session has its most under way */
+	WIRE_REFUSED_MALFORMED,
+	WIRE_REFUSED_UNKNOWN,	/* a type, a flag or a feature that this brick does not know */
+	WIRE_REFUSED_ACCESS,	/* without a mapping that allows it */
+	WIRE_REFUSED_STALL,	/* stalled in a message, or took no replies */
+	WIRE_REFUSED_DEVICE,	/* verbs: came over a device that its session is not on, or that is not served */
+	WIRE_REFUSED_HOST,	/* descriptors, memory or threads of the brick's host ran out */
+	WIRE_REFUSED_ROWS
+};
+/* For people. */
+extern const char *const wire_limit_names[WIRE_LIMIT_ROWS], *const wire_refusal_names[WIRE_REFUSED_ROWS];
+#define WIRE_ROWS_MAX 64	/* of each kind, in what later versions may send */
+
+struct wire_limits_reply {
+	uint32_t limits, refusals;	/* rows */
+	struct { uint64_t most, used; } limit[WIRE_ROWS_MAX];	/* used: where it is for each peer or session, of the one that has most */
+	uint64_t refused[WIRE_ROWS_MAX];	/* since the start */
+};
+
 enum wire_notice_kind {
 	WIRE_NOTICE_RECALL = 1,		/* please unmap about arg blocks */
 	WIRE_NOTICE_REVOKED = 2,	/* this session is dead */
@@ -261,7 +307,7 @@ int wire_get_preamble_reply(const uint8_t *buf, size_t len, struct wire_preamble
 void wire_put_header(uint8_t *buf, const struct wire_header *h);
 int wire_get_header(const uint8_t *buf, size_t len, struct wire_header *h);
 
-/* Messages without a body: KEEPALIVE, STAT (request), BYE, and every reply that is only a status. */
+/* Messages without a body: KEEPALIVE, STAT and LIMITS (requests), BYE, and every reply that is only a status. */
 size_t wire_put_plain(uint8_t *buf, uint16_t type, uint32_t id, int error);	/* error: 0 or negative errno */
 
 size_t wire_put_hello(uint8_t *buf, uint32_t id, const struct wire_hello *m);
@@ -298,6 +344,9 @@ int wire_get_list_reply(const uint8_t *msg, size_t len, struct wire_list_reply *
 
 size_t wire_put_stat_reply(uint8_t *buf, uint32_t id, const struct wire_stat_reply *m);
 int wire_get_stat_reply(const uint8_t *msg, size_t len, struct wire_stat_reply *m);
+
+size_t wire_put_limits_reply(uint8_t *buf, uint32_t id, const struct wire_limits_reply *m);
+int wire_get_limits_reply(const uint8_t *msg, size_t len, struct wire_limits_reply *m);
 
 /* SESSIONS, WHO (from: the address), REVOKE (from: the session's number).  Reply: WIRE_REPLY is added to type. */
 size_t wire_put_sessions(uint8_t *buf, uint16_t type, uint32_t id, const struct wire_sessions *m);

@@ -41,6 +41,7 @@ enum option_code {
 	OPT_CLEAN,
 	OPT_OPS,
 	OPT_SESSIONS,
+	OPT_LIMITS,
 	OPT_FILE,
 	OPT_DATA,
 };
@@ -62,6 +63,7 @@ static const struct option long_options[] = {
 	{"clean", no_argument, NULL, OPT_CLEAN},
 	{"ops", no_argument, NULL, OPT_OPS},
 	{"sessions", no_argument, NULL, OPT_SESSIONS},
+	{"limits", no_argument, NULL, OPT_LIMITS},
 	{"file", required_argument, NULL, OPT_FILE},
 	{"data", required_argument, NULL, OPT_DATA},
 	{NULL, 0, NULL, 0},
@@ -88,7 +90,7 @@ static const struct command {
 	 BIT(OPT_OFFSET) | BIT(OPT_PERSIST) | BIT(OPT_FILE) | BIT(OPT_DATA) | BIT(OPT_EXCLUSIVE) | BIT(OPT_PREEMPT), 1, 1,
 	 false},
 	{"persist", ctl_persist, 0, 1, 2, false},
-	{"stat", ctl_stat, BIT(OPT_OPS) | BIT(OPT_SESSIONS), 0, 0, false},
+	{"stat", ctl_stat, BIT(OPT_OPS) | BIT(OPT_LIMITS) | BIT(OPT_SESSIONS), 0, 0, false},
 	{"revoke", ctl_revoke, 0, 1, 1, false},
 	{"who", ctl_who, 0, 1, 1, false},
 	{"lane", do_lane, 0, 1, 1, true},
@@ -107,7 +109,7 @@ static const char help[] =
 	"  read ADDR [--offset N] [--length N] [--hex] [--file FILE]\n"
 	"  write ADDR [--offset N] [--file FILE | --data HEX] [--persist] [--exclusive] [--preempt]\n"
 	"  persist ADDR [LENGTH]                  make a range durable\n"
-	"  stat [--ops] [--sessions]              capacity, use, sessions, operations and their latencies\n"
+	"  stat [--ops] [--limits] [--sessions]   capacity, use, sessions, operations and their latencies, limits and refusals\n"
 	"  who ADDR                               the sessions that have a block mapped\n"
 	"  revoke SESSION                         end a session, by its number\n"
 	"  lane N                                 in a script: use lane N (0: the first) from here on\n"
@@ -425,6 +427,9 @@ static int parse_words(int argc, char **argv, struct common *common, const struc
 			break;
 		case OPT_SESSIONS:
 			args->sessions = true;
+			break;
+		case OPT_LIMITS:
+			args->limits = true;
 			break;
 		case OPT_FILE:
 			args->file = optarg;

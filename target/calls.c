@@ -8,6 +8,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "stream.h"
+
 #define REGIONS_AT_ONCE 4
 
 enum wire_op call_op(uint16_t type)
@@ -59,6 +61,7 @@ int call_decode(struct request *request, const uint8_t *message, size_t length)
 		return wire_get_sessions(message, length, &request->in.sessions);
 	case WIRE_KEEPALIVE:
 	case WIRE_STAT:
+	case WIRE_LIMITS:
 		return length == WIRE_HEADER_SIZE ? 0 : -EPROTO;
 	default:
 		return -EOPNOTSUPP;
@@ -294,6 +297,53 @@ void call_stat(struct server *server, struct wire_stat_reply *stat)
 		stats_read(&server->stats, op, &stat->op[op]);
 }
 
+static void most(struct wire_limits_reply *limits, enum wire_limit row, uint64_t used)
+{
+	if (used > limits->limit[row].used)
+		limits->limit[row].used = used;
+}
+
+void call_limits(struct server *server, struct wire_limits_reply *limits)
+{
+	const struct server_config *config = &server->config;
+
+	memset(limits, 0, sizeof(*limits));
+	limits->limits = WIRE_LIMIT_ROWS;
+	limits->refusals = WIRE_REFUSED_ROWS;
+	limits->limit[WIRE_LIMIT_GREETING].most = config->max_connections;
+	limits->limit[WIRE_LIMIT_PEER_GREETING].most = config->max_peer_connections;
+	limits->limit[WIRE_LIMIT_HELLO].most = config->hello_ms;
+	limits->limit[WIRE_LIMIT_SESSIONS].most = config->max_sessions;
+	limits->limit[WIRE_LIMIT_PEER_SESSIONS].most = config->max_peer_sessions;
+	limits->limit[WIRE_LIMIT_LANES].most = config->max_lanes;
+	limits->limit[WIRE_LIMIT_DEPTH].most = config->max_depth;
+	limits->limit[WIRE_LIMIT_REQUESTS].most = config->max_requests;
+	limits->limit[WIRE_LIMIT_MAPS].most = server->maps_limit < config->max_maps ? server->maps_limit : config->max_maps;
+	limits->limit[WIRE_LIMIT_WORKERS].most = config->workers;
+	limits->limit[WIRE_LIMIT_STALL].most = STREAM_STALL_MS;
+	limits->limit[WIRE_LIMIT_WORKERS].used = worker_busy(server->workers);
+	pthread_mutex_lock(&server->lock);
+	limits->limit[WIRE_LIMIT_GREETING].used = server->peers.greeting;
+	limits->limit[WIRE_LIMIT_PEER_GREETING].used = peers_most_greeting(&server->peers);
+	limits->limit[WIRE_LIMIT_SESSIONS].used = server->peers.sessions;
+	limits->limit[WIRE_LIMIT_PEER_SESSIONS].used = peers_most_sessions(&server->peers);
+	for (struct session *session = server->sessions; session; session = session->next) {
+		most(limits, WIRE_LIMIT_LANES, session->lanes_n);
+		most(limits, WIRE_LIMIT_MAPS, session->maps_n);
+		pthread_mutex_lock(&session->lock);
+		most(limits, WIRE_LIMIT_REQUESTS, session->requests);
+		pthread_mutex_unlock(&session->lock);
+	}
+	for (struct lane *lane = server->lanes; lane; lane = lane->next) {
+		pthread_mutex_lock(&lane->lock);
+		most(limits, WIRE_LIMIT_DEPTH, lane->pending);
+		pthread_mutex_unlock(&lane->lock);
+	}
+	pthread_mutex_unlock(&server->lock);
+	for (int reason = 0; reason < WIRE_REFUSED_ROWS; reason++)
+		limits->refused[reason] = refusals_read(&server->refusals, reason);
+}
+
 static bool run_revoke(struct request *request, bool may_wait)
 {
 	int ret;
@@ -333,6 +383,9 @@ bool call_run(struct request *request, bool may_wait)
 		if (session_flushes(request->lane->session))
 			request->out.stat.method = WIRE_PERSIST_FLUSH;
 		return true;
+	case WIRE_LIMITS:
+		call_limits(request->lane->server, &request->out.limits);
+		return true;
 	default:
 		return true; /* KEEPALIVE: that it came is all */
 	}
@@ -369,6 +422,9 @@ void call_encode(struct request *request, int error)
 			break;
 		case WIRE_STAT:
 			request->length = wire_put_stat_reply(message, id, &request->out.stat);
+			break;
+		case WIRE_LIMITS:
+			request->length = wire_put_limits_reply(message, id, &request->out.limits);
 			break;
 		default:
 			request->length = wire_put_plain(message, reply, id, 0);

@@ -35,7 +35,7 @@ struct ctl_args {
 	int argc; /* operands behind the command's name */
 	char **argv;
 	uint64_t offset, length;
-	bool has_length, hex, persist, clean, ops, sessions;
+	bool has_length, hex, persist, clean, ops, sessions, limits;
 	uint32_t map_flags;
 	const char *file, *data;
 };

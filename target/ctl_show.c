@@ -345,9 +345,66 @@ static int sessions_of(struct ctl *ctl, json_t *list)
 	return err;
 }
 
+static void print_limits(const struct brick_limits *limits)
+{
+	bool any = false;
+
+	printf("%-32s %10s %10s\n", "LIMIT", "MOST", "IN USE");
+	for (unsigned i = 0; i < limits->limits; i++) {
+		const struct brick_limit *l = &limits->limit[i];
+		size_t n = strlen(l->name);
+
+		printf("%-32s %10" PRIu64 " ", l->name, l->most);
+		if (n > 4 && strcmp(l->name + n - 4, ", ms") == 0)
+			printf("%10s\n", "-"); /* a time */
+		else
+			printf("%10" PRIu64 "\n", l->used);
+	}
+	printf("\n%-32s %10s\n", "REFUSED", "COUNT");
+	for (unsigned i = 0; i < limits->refusals; i++) {
+		if (!limits->refusal[i].count)
+			continue;
+		any = true;
+		printf("%-32s %10" PRIu64 "\n", limits->refusal[i].name, limits->refusal[i].count);
+	}
+	if (!any)
+		printf("%-32s %10d\n", "nothing", 0);
+}
+
+/* What the brick allows, and what it refused.  An older brick does not tell, which is no failure. */
+static int show_limits(struct ctl *ctl, json_t *out)
+{
+	struct brick_limits limits;
+	json_t *rows, *reasons;
+	int err = brick_limits(ctl->lane, &limits);
+
+	if (err == -EOPNOTSUPP) {
+		if (!ctl->json)
+			printf("%-12s not told: the brick is older than this brickctl\n", "limits");
+		return 0;
+	}
+	if (err)
+		return err;
+	if (!ctl->json) {
+		print_limits(&limits);
+		return 0;
+	}
+	rows = json_array();
+	reasons = json_array();
+	for (unsigned i = 0; i < limits.limits; i++)
+		json_array_append_new(rows, json_pack("{s:s,s:I,s:I}", "limit", limits.limit[i].name, "most",
+						      (json_int_t)limits.limit[i].most, "used", (json_int_t)limits.limit[i].used));
+	for (unsigned i = 0; i < limits.refusals; i++)
+		json_array_append_new(reasons, json_pack("{s:s,s:I}", "reason", limits.refusal[i].name, "count",
+							 (json_int_t)limits.refusal[i].count));
+	json_object_set_new(out, "limits", rows);
+	json_object_set_new(out, "refused", reasons);
+	return 0;
+}
+
 int ctl_stat(struct ctl *ctl, const struct ctl_args *args, json_t *out)
 {
-	bool all = !args->ops && !args->sessions;
+	bool all = !args->ops && !args->sessions && !args->limits;
 	struct brick_stat s;
 	int err = brick_stat(ctl->lane, &s);
 
@@ -361,7 +418,16 @@ int ctl_stat(struct ctl *ctl, const struct ctl_args *args, json_t *out)
 		putchar('\n');
 	if (all || args->ops)
 		show_ops(ctl, &s, out);
-	if (!ctl->json && (all || (args->ops && args->sessions)))
+	if (!ctl->json && (all || (args->ops && (args->limits || args->sessions))))
+		putchar('\n');
+	if (all || args->limits) {
+		err = show_limits(ctl, out);
+		if (err) {
+			fail_call(ctl, "stat", err, out);
+			return 0;
+		}
+	}
+	if (!ctl->json && (all || (args->limits && args->sessions)))
 		putchar('\n');
 	if (all || args->sessions) {
 		json_t *list = json_array();

@@ -48,6 +48,8 @@ int grants_admit(struct session *session, uint32_t wanted)
 {
 	struct server *server = session->server;
 	uint32_t most = session_maps_most(session), reserve;
+	char text[SERVER_MORE_MAX];
+	const char *more;
 
 	if (!wanted || wanted > most)
 		wanted = most;
@@ -58,10 +60,10 @@ int grants_admit(struct session *session, uint32_t wanted)
 	}
 	reserve = least(minimum(server), wanted);
 	if (server->reserved + reserve > server->maps_limit) {
-		if (server_may_complain(server))
+		if ((more = server_refused(server, WIRE_REFUSED_MEMORY, text)))
 			report_warning("session %llu is refused: memory for %u blocks has no room for one more session, which would "
-				       "need %u; give brickd more --memory",
-				       (unsigned long long)session->number, server->maps_limit, reserve);
+				       "need %u; give brickd more --memory%s",
+				       (unsigned long long)session->number, server->maps_limit, reserve, more);
 		return -EUSERS;
 	}
 	session->maps_granted = least(wanted, (uint32_t)(server->maps_limit - server->reserved));
@@ -116,6 +118,17 @@ int grants_check(const struct session *session)
 	if (server->waiting_poor && session->maps_n >= share_of(server))
 		return -EAGAIN;
 	return server->promised < limit ? 0 : -EAGAIN;
+}
+
+void grants_refused(const struct session *session, enum wire_refusal reason)
+{
+	char text[SERVER_MORE_MAX];
+	const char *more = server_refused(session->server, reason, text);
+
+	if (more)
+		report_info("session %llu (%s): a map is refused: %s%s", (unsigned long long)session->number, session->name,
+			    reason == WIRE_REFUSED_MAPS ? "it has as many as it was granted (--max-maps)" :
+			    "memory is full of mapped blocks (--memory)", more);
 }
 
 /* How many blocks more than its share the session has mapped. */

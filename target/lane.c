@@ -43,6 +43,8 @@ static void cut_off(struct lane *lane)
 /* Sends with lane.sending held; lane.lock is not. */
 static int send_owned(struct lane *lane, struct iovec *iov, int count, int fd, size_t *sent)
 {
+	char text[SERVER_MORE_MAX];
+	const char *more;
 	int ret;
 
 	*sent = 0;
@@ -51,9 +53,9 @@ static int send_owned(struct lane *lane, struct iovec *iov, int count, int fd, s
 	ret = lane->conn->ops->send(lane->conn, iov, count, fd, sent);
 	if (ret && !(ret == -EFAULT && !*sent)) {
 		lane->broken = true;
-		if (ret == -ETIMEDOUT && server_may_complain(lane->server))
-			report_warning("%s: takes no replies; closing lane %u of session %llu", lane->peer.text,
-				       lane->number, (unsigned long long)lane->session->number);
+		if (ret == -ETIMEDOUT && (more = server_refused(lane->server, WIRE_REFUSED_STALL, text)))
+			report_warning("%s: takes no replies; closing lane %u of session %llu%s", lane->peer.text,
+				       lane->number, (unsigned long long)lane->session->number, more);
 		cut_off(lane);
 	}
 	return ret;
@@ -200,6 +202,18 @@ static int refuse(struct lane *lane, const struct wire_header *header, int error
 	return send_message(lane, message, wire_put_plain(message, header->type | WIRE_REPLY, header->id, error), -1);
 }
 
+/* A request that this brick does not know, or not on this transport, which is no fault. */
+static int refuse_unknown(struct lane *lane, const struct wire_header *header, int error)
+{
+	char text[SERVER_MORE_MAX];
+	const char *more = server_refused(lane->server, WIRE_REFUSED_UNKNOWN, text);
+
+	if (more)
+		report_info("%s: a request of type 0x%x with flags 0x%x is not known here: %s%s", lane->peer.text, header->type,
+			    header->flags, strerror(-error), more);
+	return refuse(lane, header, error);
+}
+
 /* False: its place was given to another one meanwhile. */
 static bool greeted(struct lane *lane)
 {
@@ -269,6 +283,42 @@ static int refusal_error(int error)
 	return error == -EDQUOT || error == -ECONNRESET || error == 1 ? -EUSERS : error;
 }
 
+/* Counted and said: a connection that did not get as far as messages.  What session.c has said is not said again. */
+static void turned_away(struct lane *lane, int error)
+{
+	static const struct {
+		int error;
+		enum wire_refusal reason;
+		const char *words;
+	} known[] = {
+		{-EPROTO, WIRE_REFUSED_MALFORMED, "it does not speak this protocol"},
+		{-EPROTONOSUPPORT, WIRE_REFUSED_VERSION, "it speaks another version of the protocol"},
+		{-ESTALE, WIRE_REFUSED_TOKEN, "the session it wants to join is gone"},
+		{-EMFILE, WIRE_REFUSED_LANES, "its session has as many lanes as may be (--max-lanes)"},
+		{-ETIMEDOUT, WIRE_REFUSED_HELLO, "it did not say hello in time (--hello-timeout)"},
+		{-EXDEV, WIRE_REFUSED_DEVICE, "it came over another device than its session"},
+	};
+	enum wire_refusal reason = WIRE_REFUSED_HOST;
+	const char *words = strerror(-error), *more;
+	char text[SERVER_MORE_MAX];
+
+	if (error == -EUSERS || error == -EDQUOT || error == -ESHUTDOWN)
+		return;
+	if (error == -ECONNRESET) {
+		report_info("%s: closed in the middle of its preamble", lane->peer.text);
+		return;
+	}
+	for (unsigned i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
+		if (known[i].error != error)
+			continue;
+		reason = known[i].reason;
+		words = known[i].words;
+	}
+	more = server_refused(lane->server, reason, text);
+	if (more)
+		report_warning("%s: refused: %s%s", lane->peer.text, words, more);
+}
+
 /* The preamble and its reply.  0, 1 (closed before a word), or what was wrong. */
 static int begin(struct lane *lane)
 {
@@ -296,17 +346,8 @@ static int begin(struct lane *lane)
 	pthread_mutex_unlock(&lane->lock);
 	if (!ret)
 		return sent_ret;
-	if (ret < 0 && !dropped && server_may_complain(lane->server))
-		report_warning("%s: refused: %s", lane->peer.text,
-			       ret == -EPROTO		? "it does not speak this protocol"
-			       : ret == -EPROTONOSUPPORT ? "it speaks another version of the protocol"
-			       : ret == -ESTALE		? "the session it wants to join is gone"
-			       : ret == -EUSERS		? "there are as many sessions as may be (--max-sessions)"
-			       : ret == -EDQUOT		? "it has as many sessions as a peer may have (--max-peer-sessions)"
-			       : ret == -EMFILE		? "its session has as many lanes as may be (--max-lanes)"
-			       : ret == -ETIMEDOUT	? "it did not say hello in time"
-			       : ret == -EXDEV		? "it came over another device than its session"
-							: strerror(-ret));
+	if (ret < 0 && !dropped)
+		turned_away(lane, ret);
 	return ret;
 }
 
@@ -323,6 +364,8 @@ static int serve_hello(struct lane *lane, const struct wire_header *header, cons
 	ret = session_hello(lane, &hello, &reply);
 	if (!ret)
 		ret = lane->conn->ops->depth(lane->conn, reply.depth);
+	if (ret == -EINVAL)
+		return refuse_unknown(lane, header, ret);
 	if (ret)
 		return refuse(lane, header, refusal_error(ret));
 	if (!greeted(lane))
@@ -381,9 +424,16 @@ static bool await_pending(struct lane *lane, uint32_t most)
 static bool take_room(struct lane *lane)
 {
 	struct session *session = lane->session;
+	char text[SERVER_MORE_MAX];
+	const char *more = NULL;
 	bool closing;
 
 	pthread_mutex_lock(&session->lock);
+	if (session->requests >= lane->server->config.max_requests)
+		more = server_refused(lane->server, WIRE_REFUSED_REQUESTS, text);
+	if (more)
+		report_info("%s: session %llu has as many requests under way as it may, and is not read from (--max-requests)%s",
+			    lane->peer.text, (unsigned long long)session->number, more);
 	while (session->requests >= lane->server->config.max_requests && !atomic_load(&lane->closing)) {
 		uint64_t at = now_ns() + LANE_LOOK_NS;
 		struct timespec until = {.tv_sec = (time_t)(at / 1000000000u), .tv_nsec = (long)(at % 1000000000u)};
@@ -414,7 +464,7 @@ static int serve_call(struct lane *lane, const struct wire_header *header, const
 	if (ret == -EPROTO)
 		return ret;
 	if (ret)
-		return refuse(lane, header, ret);
+		return refuse_unknown(lane, header, ret);
 	if (call_run(request, false)) {
 		call_encode(request, 0);
 		return send_message(lane, request->message, request->length, -1);
@@ -439,7 +489,7 @@ static int skip_frame(struct lane *lane, const struct wire_header *header)
 {
 	int ret = lane->conn->ops->skip(lane->conn, header);
 
-	return ret ? ret : refuse(lane, header, -EOPNOTSUPP);
+	return ret ? ret : refuse_unknown(lane, header, -EOPNOTSUPP);
 }
 
 /* One message.  0: go on; 1: the lane ends in order; negative: it must end. */
@@ -465,7 +515,7 @@ static int serve_one(struct lane *lane, bool *violation)
 	if (ret)
 		return ret;
 	if (header.flags)
-		return refuse(lane, &header, -EINVAL);
+		return refuse_unknown(lane, &header, -EINVAL);
 	if (header.type == WIRE_HELLO)
 		return serve_hello(lane, &header, at);
 	if (header.type == WIRE_BYE) {
@@ -481,6 +531,9 @@ static int serve_one(struct lane *lane, bool *violation)
 static void complain(struct lane *lane, int error)
 {
 	unsigned long long session = lane->session->number;
+	struct server *server = lane->server;
+	char text[SERVER_MORE_MAX];
+	const char *more;
 
 	if (atomic_load(&lane->closing) || atomic_load(&lane->server->stopping))
 		return;
@@ -488,14 +541,22 @@ static void complain(struct lane *lane, int error)
 		report_info("%s: lane %u of session %llu was cut off", lane->peer.text, lane->number, session);
 		return;
 	}
-	if (!server_may_complain(lane->server))
-		return;
-	report_warning("%s: %s; closing lane %u of session %llu", lane->peer.text,
-		       error == -EPROTO	     ? "malformed message"
-		       : error == -EACCES    ? "access without a mapping that allows it"
-		       : error == -ETIMEDOUT ? "stalled"
-					     : strerror(-error),
-		       lane->number, session);
+	if (error == -EPROTO)
+		more = server_refused(server, WIRE_REFUSED_MALFORMED, text);
+	else if (error == -EACCES)
+		more = server_refused(server, WIRE_REFUSED_ACCESS, text);
+	else if (error == -ETIMEDOUT)
+		more = server_refused(server, lane->greeting ? WIRE_REFUSED_HELLO : WIRE_REFUSED_STALL, text);
+	else
+		more = server_refused(server, WIRE_REFUSED_HOST, text);
+	if (more)
+		report_warning("%s: %s; closing lane %u of session %llu%s", lane->peer.text,
+			       error == -EPROTO				   ? "malformed message"
+			       : error == -EACCES			   ? "access without a mapping that allows it"
+			       : error == -ETIMEDOUT && lane->greeting ? "did not say hello in time (--hello-timeout)"
+			       : error == -ETIMEDOUT			   ? "stalled"
+									   : strerror(-error),
+			       lane->number, session, more);
 }
 
 static void serve(struct lane *lane)
@@ -607,6 +668,8 @@ int lane_start(struct server *server, struct conn *conn, const struct transport 
 	struct peer_place *place = NULL;
 	struct lane *dropped = NULL;
 	struct peer who;
+	char text[SERVER_MORE_MAX];
+	const char *more;
 	pthread_attr_t attr;
 	int entry, ret;
 
@@ -650,12 +713,18 @@ int lane_start(struct server *server, struct conn *conn, const struct transport 
 		peers_leave(&server->peers, &lane->place);
 	}
 	pthread_mutex_unlock(&server->lock);
-	if (dropped && server_may_complain(server))
-		report_warning("%s: dropped for another connection: it has not said hello, and %s", who.text,
+	if (dropped && (more = server_refused(server, entry == PEERS_SHARE ? WIRE_REFUSED_PEER_GREETING : WIRE_REFUSED_GREETING,
+					      text)))
+		report_warning("%s: dropped for another connection: it has not said hello, and %s%s", who.text,
 			       entry == PEERS_SHARE ? "its peer has as many such as it may (--max-peer-connections)"
-						    : "there are as many such as may be (--max-connections)");
+						    : "there are as many such as may be (--max-connections)",
+			       more);
 	if (!ret)
 		return 0;
+	more = ret == -ESHUTDOWN ? NULL : server_refused(server, ret == -EUSERS ? WIRE_REFUSED_GREETING : WIRE_REFUSED_HOST, text);
+	if (more)
+		report_warning("%s: refused: %s%s", peer->text,
+			       ret == -EUSERS ? "more connections come than can be closed (--max-connections)" : strerror(-ret), more);
 	if (ret == -EUSERS) {
 		struct wire_preamble_reply reply = {.status = wire_status(ret), .version = WIRE_VERSION};
 		uint8_t message[WIRE_PREAMBLE_REPLY_SIZE];

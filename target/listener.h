@@ -49,7 +49,7 @@ struct transport {
 	void (*close)(struct listener *listener);
 	/* Tries whether memory like a block's can be served there; NULL: any can. Says why not, as listen does. */
 	int (*prove)(struct listener *listener, void *address, size_t length);
-	/* A new connection on one of the sockets: 0, -EAGAIN (there was none), or a negative errno. */
+	/* A new connection on one of the sockets: 0, -EAGAIN (there was none), -EXDEV (over a device that is not served), or a negative errno. */
 	int (*accept)(struct listener *listener, int socket, struct conn **conn, struct peer *peer);
 };
 

@@ -232,10 +232,8 @@ static int verbs_accept(struct listener *listener, int socket, struct conn **con
 	rdma_ack_cm_event(event);
 	name_peer(id, peer);
 	if (id->verbs->device->transport_type == IBV_TRANSPORT_IWARP) {
-		report_warning("%s: refused: it came over %s, and iWARP is not served", peer->text,
-			       ibv_get_device_name(id->verbs->device));
 		(void)turn_away(id, -EOPNOTSUPP);
-		return -EAGAIN;
+		return -EXDEV;
 	}
 	ret = verbs_conn_new(conn, id, &param, peer->text);
 	return ret;

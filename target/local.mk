@@ -22,7 +22,7 @@ target_libserver_la_SOURCES = \
 	target/listener.h target/listener.c target/listener_tcp.c target/listener_local.c target/listener_verbs.c \
 	target/verbs.h target/verbs-internal.h target/verbs_device.c target/verbs_domain.c \
 	target/verbs_queue.c target/verbs_conn.c \
-	target/worker.h target/worker.c target/peers.h target/peers.c \
+	target/worker.h target/worker.c target/peers.h target/peers.c target/refusals.h target/refusals.c \
 	target/server.h target/server.c \
 	target/session.c target/grants.c target/locks.c target/calls.c target/lane.c target/data.c
 target_libserver_la_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/target $(IBVERBS_CFLAGS) $(RDMACM_CFLAGS)

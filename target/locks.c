@@ -473,10 +473,13 @@ int locks_map(struct session *session, uint64_t addr, uint32_t flags, bool may_w
 			ret = grants_check(session);
 			if (!ret)
 				break;
+			if (ret == -ENOMEM)
+				grants_refused(session, WIRE_REFUSED_MAPS);
 			if (ret == -EAGAIN && may_wait) {
 				ret = grants_wait(session, patience_ns);
 				if (!ret)
 					continue;
+				grants_refused(session, WIRE_REFUSED_MEMORY);
 			}
 			if (ret == -EAGAIN)
 				ret = LOCKS_SLOW;

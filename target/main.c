@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/sysinfo.h>
 
 #include "config.h"
@@ -390,6 +391,34 @@ static void choose_memory(const struct options *o, struct pool *pool, struct tie
 			      o->pool, size);
 }
 
+/* A connection over verbs has its event channels, and an eventfd. */
+#define FDS_OF_STREAM 1u
+#define FDS_OF_VERBS  4u
+#define FDS_BESIDE    64u
+
+/* As many descriptors as the limits allow connections: when they run out, nobody can come any more. */
+static void raise_descriptors(const struct options *o)
+{
+	uint64_t each = FDS_OF_STREAM, want;
+	struct rlimit limit;
+
+	for (unsigned i = 0; i < o->endpoints; i++)
+		if (o->endpoint[i].kind == ENDPOINT_VERBS)
+			each = FDS_OF_VERBS;
+	/* those without hello twice: the ones that had to go are closed a moment later */
+	want = ((uint64_t)o->config.max_sessions * o->config.max_lanes + 2ull * o->config.max_connections) * each + FDS_BESIDE;
+	if (getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur >= want)
+		return;
+	if (limit.rlim_max < want)
+		report_warning("this process may have %llu descriptors, and with all sessions and lanes that may be it needs %llu: raise "
+			       "LimitNOFILE (ulimit -n), or lower --max-sessions or --max-lanes",
+			       (unsigned long long)limit.rlim_max, (unsigned long long)want);
+	limit.rlim_cur = limit.rlim_max < want ? limit.rlim_max : want;
+	if (setrlimit(RLIMIT_NOFILE, &limit))
+		report_warning("cannot raise the limit of descriptors to %llu: %s", (unsigned long long)limit.rlim_cur,
+			       strerror(errno));
+}
+
 static int serve(const struct options *o)
 {
 	struct tier_config config;
@@ -404,6 +433,7 @@ static int serve(const struct options *o)
 		report_error("cannot set signals up: %s", strerror(-ret));
 		return ret;
 	}
+	raise_descriptors(o);
 	ret = pool_load(&pool, o->pool);
 	if (ret)
 		return ret; /* it has said why */

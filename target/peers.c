@@ -23,7 +23,7 @@ struct peer_group {
 	struct peer_group *next;
 	uint64_t key[3];
 	uint32_t refs; /* connections, and sessions that hold it */
-	uint32_t greeting, sessions;
+	uint32_t greeting, dropped, sessions;
 	struct peer_member *members; /* those with connections in greeting */
 };
 
@@ -226,7 +226,7 @@ int peers_enter(struct peers *peers, struct peer_place *place, const struct peer
 		ret = PEERS_SHARE;
 	else if (peers->greeting >= limits->greeting)
 		ret = PEERS_FULL;
-	if (ret && peers->dropped >= limits->greeting) {
+	if (ret && (peers->dropped >= limits->greeting || group->dropped >= limits->peer_greeting)) {
 		peers_put(peers, group);
 		return -EUSERS;
 	}
@@ -242,6 +242,7 @@ int peers_enter(struct peers *peers, struct peer_place *place, const struct peer
 		take_place(peers, *drop);
 		member->greeting--;
 		(*drop)->dropped = true;
+		(*drop)->group->dropped++;
 		peers->dropped++;
 	}
 	place->group = group;
@@ -262,8 +263,10 @@ void peers_leave(struct peers *peers, struct peer_place *place)
 		return;
 	if (place->member)
 		take_place(peers, place);
-	if (place->dropped)
+	if (place->dropped) {
+		place->group->dropped--;
 		peers->dropped--;
+	}
 	place->dropped = false;
 	peers_put(peers, place->group);
 	place->group = NULL;

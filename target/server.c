@@ -51,6 +51,7 @@ int server_new(struct server **out, struct pool *pool, struct tier *tier, const 
 		server->config.max_peer_sessions = config->max_sessions - config->max_sessions / 4;
 	if (!config->max_peer_connections)
 		server->config.max_peer_connections = (config->max_connections + 1) / 2;
+	refusals_init(&server->refusals);
 	peers_init(&server->peers, &(struct peers_limits){
 					   .greeting = config->max_connections,
 					   .peer_greeting = server->config.max_peer_connections,
@@ -100,6 +101,7 @@ void server_delete(struct server *server)
 	for (unsigned i = 0; i < server->listeners; i++)
 		listener_close(&server->listener[i]);
 	peers_fini(&server->peers);
+	refusals_fini(&server->refusals);
 	table_fini(&server->blocks);
 	idmap_delete(server->map);
 	if (server->wake >= 0)
@@ -164,6 +166,18 @@ bool server_may_complain(struct server *server)
 	return may;
 }
 
+const char *server_refused(struct server *server, enum wire_refusal reason, char text[SERVER_MORE_MAX])
+{
+	uint64_t left_out;
+
+	if (!refusals_count(&server->refusals, reason, now_ns(), &left_out))
+		return NULL;
+	text[0] = 0;
+	if (left_out)
+		snprintf(text, SERVER_MORE_MAX, " (and %llu more since this was last said)", (unsigned long long)left_out);
+	return text;
+}
+
 int server_adopt(struct server *server, int fd, const struct transport *transport, const struct peer *peer)
 {
 	struct conn *conn;
@@ -189,17 +203,24 @@ static void reap(struct server *server)
 /* One connection from a socket that has some. */
 static void take_connection(struct server *server, struct listener *listener, int socket)
 {
-	char text[ENDPOINT_TEXT_MAX];
+	char text[ENDPOINT_TEXT_MAX], words[SERVER_MORE_MAX];
 	struct peer peer = {0};
 	struct conn *conn;
+	const char *more;
 	int ret = listener->transport->accept(listener, socket, &conn, &peer);
 
 	if (ret == -EAGAIN || ret == -EWOULDBLOCK || ret == -EINTR || ret == -ECONNABORTED || ret == -EPROTO)
 		return;
 	endpoint_format(&listener->endpoint, text);
+	if (ret == -EXDEV) {
+		if ((more = server_refused(server, WIRE_REFUSED_DEVICE, words)))
+			report_warning("%s: %s: refused: it came over a device that is not served (iWARP)%s", text, peer.text, more);
+		return;
+	}
 	if (ret < 0) {
-		if (server_may_complain(server))
-			report_error("%s: cannot take a connection: %s", text, strerror(-ret));
+		if ((more = server_refused(server, WIRE_REFUSED_HOST, words)))
+			report_error("%s: cannot take a connection: %s%s%s", text, strerror(-ret),
+				     ret == -EMFILE ? " (ulimit -n, LimitNOFILE)" : "", more);
 		if (ret == -EMFILE || ret == -ENFILE || ret == -ENOMEM || ret == -ENOBUFS) {
 			struct timespec pause = {.tv_nsec = ACCEPT_PAUSE_MS * 1000000l};
 
@@ -207,11 +228,7 @@ static void take_connection(struct server *server, struct listener *listener, in
 		}
 		return;
 	}
-	ret = lane_start(server, conn, listener->transport, &peer);
-	if (ret && ret != -ESHUTDOWN && server_may_complain(server))
-		report_warning("%s: %s refused: %s", text, peer.text,
-			       ret == -EUSERS ? "more connections come than can be closed (--max-connections)"
-					      : strerror(-ret));
+	(void)lane_start(server, conn, listener->transport, &peer); /* it has said why not */
 }
 
 static void *accept_loop(void *arg)
@@ -333,6 +350,22 @@ static void text_of_ns(uint64_t ns, char *text, size_t size)
 		snprintf(text, size, "%.1f ms", (double)ns / 1e6);
 }
 
+static void dump_limits(struct server *server)
+{
+	struct wire_limits_reply limits;
+
+	call_limits(server, &limits);
+	for (int i = 0; i < WIRE_LIMIT_ROWS; i++) {
+		if (i == WIRE_LIMIT_HELLO || i == WIRE_LIMIT_STALL)
+			continue; /* times: nothing of them is used */
+		report_notice("statistics: limit: %s: %llu of %llu", wire_limit_names[i],
+			      (unsigned long long)limits.limit[i].used, (unsigned long long)limits.limit[i].most);
+	}
+	for (int i = 0; i < WIRE_REFUSED_ROWS; i++)
+		if (limits.refused[i])
+			report_notice("statistics: refused: %s: %llu", wire_refusal_names[i], (unsigned long long)limits.refused[i]);
+}
+
 void server_dump(struct server *server)
 {
 	struct wire_stat_reply stat;
@@ -362,6 +395,7 @@ void server_dump(struct server *server)
 			      stats_names[op], (unsigned long long)s->count, (unsigned long long)s->errors, size, p50, p99,
 			      max);
 	}
+	dump_limits(server);
 	pthread_mutex_lock(&server->lock);
 	for (const struct session *session = server->sessions; session; session = session->next) {
 		struct wire_session_info info;

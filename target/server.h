@@ -28,6 +28,7 @@
 #include "listener.h"
 #include "peers.h"
 #include "pool.h"
+#include "refusals.h"
 #include "stats.h"
 #include "table.h"
 #include "tier.h"
@@ -62,6 +63,7 @@ struct server {
 	struct tier *tier;
 	struct worker_pool *workers;
 	struct stats stats;
+	struct refusals refusals;
 	uint64_t started_ns;
 
 	struct listener listener[SERVER_LISTENERS];
@@ -178,6 +180,7 @@ struct request {
 		struct wire_list_reply list;
 		struct wire_sessions_reply sessions;
 		struct wire_stat_reply stat;
+		struct wire_limits_reply limits;
 	} out;
 	bool counted;  /* in lane.pending */
 	size_t length; /* of the reply */
@@ -229,6 +232,12 @@ void server_dump(struct server *server);
 int server_adopt(struct server *server, int fd, const struct transport *transport, const struct peer *peer);
 /* True if a complaint about a peer may be logged now: a hostile one must not fill the log. */
 bool server_may_complain(struct server *server);
+/*
+ * Counts a refusal.  NULL: it is not to be logged now; else the end of a message that says it ("", or how many more were left
+ * out), in text.  Any lock may be held.
+ */
+#define SERVER_MORE_MAX 64
+const char *server_refused(struct server *server, enum wire_refusal reason, char text[SERVER_MORE_MAX]);
 
 /* lane.c: connections */
 /* Takes the connection over, also when it fails. */
@@ -279,6 +288,8 @@ int grants_check(const struct session *session);
  * nobody gave any in time.  *until_ns: 0 before the first wait.
  */
 int grants_wait(struct session *session, uint64_t *until_ns);
+/* A map was refused: for WIRE_REFUSED_MAPS or WIRE_REFUSED_MEMORY. */
+void grants_refused(const struct session *session, enum wire_refusal reason);
 /* A map of the session came (1) or went (-1). */
 void grants_count(struct session *session, int change);
 
@@ -307,5 +318,6 @@ bool call_run(struct request *request, bool may_wait);
 void call_encode(struct request *request, int error);
 enum wire_op call_op(uint16_t type);
 void call_stat(struct server *server, struct wire_stat_reply *stat);
+void call_limits(struct server *server, struct wire_limits_reply *limits);
 
 #endif

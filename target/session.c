@@ -41,12 +41,26 @@ static void session_put(struct session *session)
 	free(session);
 }
 
+/* Says which of the limits it was. */
+static void too_many(struct lane *lane, int error)
+{
+	const bool own = error == -EDQUOT;
+	char text[SERVER_MORE_MAX];
+	const char *more = server_refused(lane->server, own ? WIRE_REFUSED_PEER_SESSIONS : WIRE_REFUSED_SESSIONS, text);
+
+	if (more)
+		report_warning("%s: refused: %s%s", lane->peer.text,
+			       own ? "it has as many sessions as a peer may have (--max-peer-sessions)"
+				   : "there are as many sessions as may be (--max-sessions)",
+			       more);
+}
+
 int session_open(struct lane *lane, uint16_t number)
 {
 	struct server *server = lane->server;
 	struct session *session, **at;
 	pthread_condattr_t attr;
-	int ret = 0;
+	int ret = 0, over = 0;
 
 	if (number >= server->config.max_lanes)
 		return -EMFILE;
@@ -94,9 +108,11 @@ int session_open(struct lane *lane, uint16_t number)
 	if (!ret && atomic_load(&server->stopping))
 		ret = -ESHUTDOWN;
 	else if (!ret) /* it counts when it has said hello, and before that its connections do */
-		ret = peers_may_admit(&server->peers, lane->place.group);
+		ret = over = peers_may_admit(&server->peers, lane->place.group);
 	if (ret) {
 		pthread_mutex_unlock(&server->lock);
+		if (over)
+			too_many(lane, over);
 		verbs_domain_delete(session->domain);
 		session_put(session); /* nobody else knows it */
 		return ret;
@@ -259,7 +275,9 @@ int session_hello(struct lane *lane, const struct wire_hello *hello, struct wire
 	pthread_mutex_lock(&server->lock);
 	if (!session->hello) {
 		ret = peers_admit(&server->peers, session->peer);
-		if (!ret) {
+		if (ret) {
+			too_many(lane, ret);
+		} else {
 			ret = grants_admit(session, hello->maps);
 			if (ret)
 				peers_dismiss(&server->peers, session->peer);

@@ -57,6 +57,14 @@ status 3 brickctl -b tcp://127.0.0.1:1 --timeout 5 stat
 [ "$(brickctl -b "unix:$T/nobody" --json stat 2>/dev/null | jq -r '"\(.errno) \(.code)"')" = "2 ENOENT" ] || fail "no error in JSON"
 status 1 ctl b1 free $A
 grep -q "^brickctl: $A: " <<<"$words" || fail "the failure does not name the address: $words"
+# Limits and refusals: for people the refusals that were, in JSON all of them; SIGUSR1 says the same.
+[ "$(ctl b1 --json stat --limits | jq -r '[.limits[0].limit, .limits[0].most, .limits[3].used, (.refused | length), (.refused | map(.count) | add)] | @tsv' | tr '\t' ' ')" = \
+	"connections without hello 128 1 17 0" ] || fail "limits in JSON: $(ctl b1 --json stat --limits)"
+status 0 ctl b1 stat --limits --sessions
+grep -q '^sessions of a peer  *48  *1$' <<<"$words" || fail "no limit of a peer's sessions: $words"
+status 2 ctl b1 list --limits
+kill -USR1 "${brick_pid[b1]}"
+soon 60 grep -q 'statistics: limit: sessions of a peer: [01] of 48' "$T/log/brickd-b1" || fail "SIGUSR1 does not tell the limits"
 # Blocks that fail alike are one line, and an entry each in JSON.
 must ctl b1 alloc 0x7000000000000000 32
 status 1 ctl b1 alloc 0x7000000000000000 1000

@@ -277,7 +277,7 @@ static size_t build(struct client *c, struct program *p, unsigned op)
 	case LIST:
 		return wire_put_list(buf, ++c->id, &(struct wire_list){.from = b & 1 ? AT(block) : 0, .max = a});
 	default: {
-		static const uint16_t ask[] = {WIRE_SESSIONS, WIRE_WHO, WIRE_STAT, WIRE_KEEPALIVE, WIRE_REVOKE, WIRE_BYE, WIRE_HELLO, 0x55};
+		static const uint16_t ask[] = {WIRE_SESSIONS, WIRE_WHO, WIRE_STAT, WIRE_LIMITS, WIRE_KEEPALIVE, WIRE_REVOKE, WIRE_BYE, WIRE_HELLO, 0x55};
 		uint16_t type = ask[a & 7];
 
 		if (type == WIRE_SESSIONS || type == WIRE_WHO || type == WIRE_REVOKE)

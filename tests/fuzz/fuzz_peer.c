@@ -123,6 +123,8 @@ static size_t good(uint8_t *out, const uint8_t *msg, const struct wire_header *h
 		return wire_put_list_reply(out, h->id, &(struct wire_list_reply){.generation = 1, .count = 1, .extent = {{0, 2}}});
 	case WIRE_STAT:
 		return wire_put_stat_reply(out, h->id, &(struct wire_stat_reply){.method = WIRE_PERSIST_TARGET});
+	case WIRE_LIMITS:
+		return wire_put_limits_reply(out, h->id, &(struct wire_limits_reply){.limits = 1, .refusals = 1});
 	case WIRE_SESSIONS:
 	case WIRE_WHO:
 		return wire_put_sessions_reply(out, h->type, h->id, &(struct wire_sessions_reply){.count = 1});
@@ -325,6 +327,7 @@ static void client(struct brick_session *session)
 	struct brick_session_info *infos = calloc(2, sizeof(*infos));
 	struct brick_handle handles[2] = {{.addr = 0}, {.addr = BRICK_BLOCK_SIZE}};
 	struct brick_notice notice;
+	struct brick_limits limits;
 	struct brick_stat stat;
 	uint8_t *buffer = malloc(100);
 	int status[2] = {0, 0};
@@ -350,6 +353,7 @@ static void client(struct brick_session *session)
 	fine(brick_who(lane, 0, infos, 2, &n), "who");
 	must(n <= 2, "who: more than there is room");
 	fine(brick_stat(lane, &stat), "stat");
+	fine(brick_limits(lane, &limits), "limits");
 	fine(brick_keepalive(lane), "keepalive");
 	fine(brick_revoke(lane, 2), "revoke");
 	fine(brick_unmap(lane, addrs, 2, 0, status), "unmap");

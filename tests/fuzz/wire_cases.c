@@ -396,6 +396,31 @@ static int decode_stat_reply(const uint8_t *msg, size_t len)
 	return verdict("stat reply", err);
 }
 
+static size_t sample_limits_reply(uint8_t *buf, enum wire_variant v)
+{
+	struct wire_limits_reply m = {0};
+
+	m.limits = v == SAMPLE_LEAST ? 0 : v == SAMPLE_USUAL ? WIRE_LIMIT_ROWS : WIRE_ROWS_MAX;
+	m.refusals = v == SAMPLE_LEAST ? 0 : v == SAMPLE_USUAL ? WIRE_REFUSED_ROWS : WIRE_ROWS_MAX;
+	for (unsigned i = 0; i < WIRE_ROWS_MAX; i++) {
+		m.limit[i].most = value(v, 0x2000 + i);
+		m.limit[i].used = value(v, 0x3000 + i);
+		m.refused[i] = value(v, 0x4000 + i);
+	}
+	return wire_put_limits_reply(buf, 17, &m);
+}
+
+static int decode_limits_reply(const uint8_t *msg, size_t len)
+{
+	uint8_t again[WIRE_MSG_MAX];
+	struct wire_limits_reply m;
+	int err = wire_get_limits_reply(msg, len, &m);
+
+	if (!err)
+		check("limits reply", msg, len, again, wire_put_limits_reply(again, id_of(msg), &m));
+	return verdict("limits reply", err);
+}
+
 static size_t sample_sessions(uint8_t *buf, enum wire_variant v)
 {
 	static const uint16_t type[SAMPLES] = {WIRE_SESSIONS, WIRE_WHO, WIRE_REVOKE};
@@ -508,6 +533,7 @@ const struct wire_case wire_cases[] = {
 	{"list", 0, sample_list, decode_list},
 	{"list reply", 0, sample_list_reply, decode_list_reply},
 	{"stat reply", 0, sample_stat_reply, decode_stat_reply},
+	{"limits reply", 0, sample_limits_reply, decode_limits_reply},
 	{"sessions", 0, sample_sessions, decode_sessions},
 	{"sessions reply", 0, sample_sessions_reply, decode_sessions_reply},
 	{"notice", 0, sample_notice, decode_notice},

@@ -266,6 +266,11 @@ static size_t answer(struct connection *c, const uint8_t *msg, const struct wire
 		reply.op[WIRE_OP_READ].p99_ns = 99;
 		return wire_put_stat_reply(out, h->id, &reply);
 	}
+	case WIRE_LIMITS:
+		/* one row more than this version knows */
+		return wire_put_limits_reply(out, h->id, &(struct wire_limits_reply){
+			.limits = WIRE_LIMIT_ROWS + 1, .refusals = WIRE_REFUSED_ROWS + 1,
+			.limit[WIRE_LIMIT_SESSIONS] = { 64, 3 }, .refused[WIRE_REFUSED_STALL] = 12 });
 	case WIRE_SESSIONS:
 	case WIRE_WHO: {
 		static struct wire_sessions_reply reply;

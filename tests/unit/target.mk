@@ -74,3 +74,9 @@ TESTS += tests/unit/test_grants
 tests_unit_test_grants_SOURCES = tests/unit/test_grants.c tests/unit/raw_client.h tests/unit/pool_scratch.h
 tests_unit_test_grants_CPPFLAGS = $(STORE_TEST_CPPFLAGS)
 tests_unit_test_grants_LDADD = target/libserver.la $(STORE_TEST_LIBS)
+
+check_PROGRAMS += tests/unit/test_limits
+TESTS += tests/unit/test_limits
+tests_unit_test_limits_SOURCES = tests/unit/test_limits.c tests/unit/raw_client.h tests/unit/pool_scratch.h
+tests_unit_test_limits_CPPFLAGS = $(STORE_TEST_CPPFLAGS)
+tests_unit_test_limits_LDADD = target/libserver.la $(STORE_TEST_LIBS)

@@ -147,6 +147,7 @@ START_TEST(test_calls)
 	struct brick_handle handles[4];
 	struct brick_extent extents[8];
 	struct brick_session_info infos[200];
+	struct brick_limits limits;
 	struct brick_stat stat;
 	uint64_t generation, next;
 	int status[4];
@@ -186,6 +187,17 @@ START_TEST(test_calls)
 	ck_assert_int_eq(brick_stat(lane, &stat), 0);
 	ck_assert_uint_eq(stat.op[6].p99_ns, 99);
 	ck_assert_str_eq(brick_op_names[6], "read");
+	ck_assert_int_eq(brick_limits(lane, &limits), 0);
+	ck_assert_uint_eq(limits.limits, 11);
+	ck_assert_str_eq(limits.limit[3].name, "sessions");
+	ck_assert_uint_eq(limits.limit[3].most, 64);
+	ck_assert_uint_eq(limits.limit[3].used, 3);
+	ck_assert_uint_eq(limits.refusals, 17);
+	ck_assert_str_eq(limits.refusal[14].name, "stalled");
+	ck_assert_uint_eq(limits.refusal[14].count, 12);
+	fake_set(fake, FAKE_REFUSE); /* as an older brick does */
+	ck_assert_int_eq(brick_limits(lane, &limits), -EOPNOTSUPP);
+	fake_set(fake, FAKE_GOOD);
 	ck_assert_int_eq(brick_sessions(lane, 3, infos, 200, &n), 0);
 	ck_assert_uint_eq(n, 98);
 	ck_assert_uint_eq(infos[97].session, 100);

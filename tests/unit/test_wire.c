@@ -121,7 +121,7 @@ END_TEST
 START_TEST(test_random)
 {
 	static const uint16_t types[] = {
-		WIRE_HELLO, WIRE_ALLOC, WIRE_FREE, WIRE_MAP, WIRE_UNMAP, WIRE_LIST, WIRE_PERSIST, WIRE_STAT, WIRE_SESSIONS,
+		WIRE_HELLO, WIRE_ALLOC, WIRE_FREE, WIRE_MAP, WIRE_UNMAP, WIRE_LIST, WIRE_PERSIST, WIRE_STAT, WIRE_LIMITS, WIRE_SESSIONS,
 		WIRE_WHO, WIRE_REVOKE, WIRE_NOTICE, WIRE_READ, WIRE_WRITE,
 	};
 	unsigned accepted = 0;
@@ -213,6 +213,7 @@ START_TEST(test_fields)
 	struct wire_stat_reply stat = {{1}, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 1, 0, 1, {{1, 2, 3, 4, 5, 6}},
 				       15, 16, 17, 18, 19, 20, 21, 22, 23}, stat2;
 	struct wire_sessions_reply sessions = {.more = true, .count = 1}, sessions2;
+	struct wire_limits_reply limits = {.limits = 2, .refusals = 1, .limit = {{3, 4}, {5, 6}}, .refused = {7}}, limits2;
 	struct wire_notice notice = {3, 4}, notice2;
 	size_t len;
 
@@ -253,6 +254,17 @@ START_TEST(test_fields)
 	ck_assert(stat2.memory_dirty == 19 && stat2.fills == 20 && stat2.write_backs == 21 && stat2.evictions == 22);
 	ck_assert(stat2.recalls == 23);
 	ck_assert(stat2.op[0].p50_ns == 4 && stat2.op[0].p99_ns == 5 && stat2.op[0].max_ns == 6);
+
+	len = wire_put_limits_reply(buf, 1, &limits);
+	ck_assert_uint_eq(len, 24 + 2 * 16 + 8);
+	ck_assert_uint_eq(buf[24], 3); /* most */
+	ck_assert_uint_eq(buf[32], 4); /* used */
+	ck_assert_uint_eq(buf[56], 7);
+	ck_assert_int_eq(wire_get_limits_reply(buf, len, &limits2), 0);
+	ck_assert(limits2.limits == 2 && limits2.refusals == 1 && limits2.refused[0] == 7);
+	ck_assert(limits2.limit[0].most == 3 && limits2.limit[0].used == 4 && limits2.limit[1].most == 5 && limits2.limit[1].used == 6);
+	limits.limits = WIRE_ROWS_MAX + 1;
+	ck_assert_uint_eq(wire_put_limits_reply(buf, 1, &limits), 0);
 
 	sessions.session[0] = (struct wire_session_info){1, 2, 3, 4, 5, 6, "tcp", "name"};
 	len = wire_put_sessions_reply(buf, WIRE_WHO, 1, &sessions);
