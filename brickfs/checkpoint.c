@@ -54,7 +54,7 @@ static int finish_segment(struct writer *w)
 	r = log_alloc_segment(fs, &s.number);
 	if (r)
 		return r;
-	memcpy(s.uuid, fs->super.uuid, 16);
+	rebuild_note(fs, &s);
 	memcpy(b.uuid, fs->super.uuid, 16);
 	b.segment = s.number;
 	fmt_put_segment(w->segment, &s);

@@ -5,6 +5,7 @@
 
 #include <endian.h>
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -137,6 +138,10 @@ void fmt_put_segment(uint8_t buf[FMT_SEGMENT_HEADER], const struct fmt_segment *
 	put64(buf + 48, s->prev);
 	put64(buf + 56, s->prev_end);
 	put64(buf + 64, s->first_batch);
+	put32(buf + 72, s->brick_count);
+	put64(buf + 80, s->bricks);
+	put64(buf + 88, (uint64_t)s->created);
+	memcpy(buf + 96, s->label, strnlen(s->label, FMT_NOTED_LABEL));
 	put64(buf + FMT_SEGMENT_HEADER - 8, fmt_checksum(buf, FMT_SEGMENT_HEADER - 8));
 }
 
@@ -152,10 +157,31 @@ int fmt_get_segment(const uint8_t buf[FMT_SEGMENT_HEADER], struct fmt_segment *s
 	s->prev = get64(buf + 48);
 	s->prev_end = get64(buf + 56);
 	s->first_batch = get64(buf + 64);
+	s->brick_count = get32(buf + 72);
+	s->bricks = get64(buf + 80);
+	s->created = (int64_t)get64(buf + 88);
+	memcpy(s->label, buf + 96, FMT_NOTED_LABEL);
+	s->label[FMT_NOTED_LABEL] = 0;
 	if ((s->kind != FMT_HEAD && s->kind != FMT_CHECKPOINT) || s->prev_end > FMT_BLOCK ||
-	    s->number >= FMT_NUMBER_MAX || s->epoch > FMT_EPOCH_MAX)
+	    s->number >= FMT_NUMBER_MAX || s->epoch > FMT_EPOCH_MAX || s->brick_count > FMT_BRICKS_MAX)
 		return -EUCLEAN;
 	return 0;
+}
+
+static int by_uuid(const void *a, const void *b)
+{
+	return memcmp(a, b, 16);
+}
+
+uint64_t fmt_brick_set(const uint8_t (*uuid)[16], uint32_t count)
+{
+	uint8_t sorted[FMT_BRICKS_MAX][16];
+
+	if (count > FMT_BRICKS_MAX)
+		return 0;
+	memcpy(sorted, uuid, count * sizeof(sorted[0]));
+	qsort(sorted, count, sizeof(sorted[0]), by_uuid);
+	return XXH3_64bits(sorted, count * sizeof(sorted[0]));
 }
 
 /* XXH3 of the records, seeded with the XXH3 of the header before this field. */

@@ -78,6 +78,7 @@ bool fmt_super_magic(const uint8_t page[FMT_PAGE]);
 /* ---- log segments */
 
 #define FMT_SEGMENT_HEADER 128
+#define FMT_NOTED_LABEL 24	/* bytes of a label, without its NUL */
 #define FMT_BATCH_HEADER 64
 #define FMT_BATCH_ALIGN 64
 #define FMT_BATCH_MAX (FMT_BLOCK - FMT_SEGMENT_HEADER - FMT_BATCH_HEADER)	/* payload */
@@ -91,7 +92,15 @@ struct fmt_segment {
 	uint32_t kind;
 	uint64_t prev, prev_end;	/* head: the segment before, and where it ends; 0: none */
 	uint64_t first_batch;		/* number of the batch that stands first */
+	/* What a lost superblock is made anew from; brick_count 0: of a version that did not note it. */
+	uint32_t brick_count;
+	uint64_t bricks;		/* fmt_brick_set() of their UUIDs */
+	int64_t created;
+	char label[FMT_NOTED_LABEL + 1];/* empty when it is longer */
 };
+
+/* The same for the same UUIDs in any order. */
+uint64_t fmt_brick_set(const uint8_t (*uuid)[16], uint32_t count);
 
 void fmt_put_segment(uint8_t buf[FMT_SEGMENT_HEADER], const struct fmt_segment *segment);
 int fmt_get_segment(const uint8_t buf[FMT_SEGMENT_HEADER], struct fmt_segment *segment);

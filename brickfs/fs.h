@@ -212,6 +212,7 @@ struct fs {
 	struct fs_info info;
 	uint64_t damage_count, declined;
 	uint64_t told;			/* problems, by a mount: it does not tell all */
+	uint64_t super_rebuilt;		/* check: no superblock was whole, and this one is made from so many log segments */
 	bool super_lost[VOL_BRICKS_MAX];	/* check: both copies of that brick's are damaged */
 	struct copy_out *copies;	/* check: storage that two claim, to be copied by fs_repair() */
 	struct inode *lostfound;	/* check: the directory, once something was put there */
@@ -377,6 +378,9 @@ int compare(struct fs *fs, uint64_t **leaks, size_t *leak_count);
 int find_leaks(struct fs *fs, uint64_t **leaks, size_t *leak_count);	/* only that, and nothing is told */
 /* ---- adrift.c: fsck, behind compare(): those of the leaks that may be data are taken out of the list and get inodes */
 int adrift(struct fs *fs, uint64_t *leaks, size_t *leak_count);
+/* ---- rebuild.c: fsck, when no superblock is whole: fs->super from the log, or an error that says why it cannot be known */
+int rebuild_super(struct fs *fs);
+void rebuild_note(const struct fs *fs, struct fmt_segment *segment);	/* the filesystem's UUID, and all that it needs */
 /* ---- mount.c: an empty struct fs over a volume */
 int fs_new(struct fs **fs, const struct fs_options *options);
 void fs_delete(struct fs *fs);

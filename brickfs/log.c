@@ -300,7 +300,7 @@ static int write_batch(struct fs *fs, struct batch *b)
 		r = ahead(fs);
 		if (r)
 			return r;
-		memcpy(s.uuid, fs->super.uuid, 16);
+		rebuild_note(fs, &s);
 		s.number = log->ahead;
 		fmt_put_segment(header, &s);
 		pthread_mutex_lock(&fs->lock);

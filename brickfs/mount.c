@@ -122,7 +122,7 @@ static int read_super(struct fs *fs, unsigned brick, struct fmt_super *super)
 	if (bad[0] && bad[1]) {
 		if (!fmt_super_magic(page[0]) && !fmt_super_magic(page[1]))
 			return fs_set_error(-EUCLEAN, "%s: no brickfs superblock: its block is there and holds something else "
-					    "(mkfs.brickfs -f makes a new filesystem)", endpoint);
+					    "(mkfs.brickfs -f makes a new filesystem; was there one, fsck.brickfs looks for its log)", endpoint);
 		return fs_set_error(-EUCLEAN, "%s: both copies of the superblock are damaged (fsck.brickfs)", endpoint);
 	}
 	/* A copy that was never written, or torn by a crash of its writer, is no news; another checksum error is. */
@@ -169,7 +169,7 @@ static int check_super(struct fs *fs, unsigned b, const struct fmt_super *s)
 /*
  * Reads every brick's superblock; the newest is fs->super, and all must be of one filesystem.  The newest alone says how
  * it was left: a mount writes the first of its superblocks before it writes anything else, and the last unmount wrote one after all.
- * fsck goes on without those of some bricks.
+ * fsck goes on without those of some bricks, or of all.
  */
 static int read_supers(struct fs *fs, uint64_t *epoch)
 {
@@ -211,7 +211,12 @@ static int read_supers(struct fs *fs, uint64_t *epoch)
 		if (r)
 			return r;
 	}
-	return any ? 0 : lost;
+	if (any || !lost)
+		return 0;
+	if (fs->options.check)
+		lost = rebuild_super(fs);
+	*epoch = fs->super.epoch;
+	return lost;
 }
 
 /*
@@ -327,7 +332,11 @@ static void tell_supers(struct fs *fs)
 	char text[37];
 
 	fs->super_bad = 0;
-	for (unsigned b = 0; b < vol_bricks(fs->vol); b++) {
+	if (fs->super_rebuilt)
+		fs_damage(fs, "super-gone", "both copies of the superblock are damaged on every brick; it can be made anew from %" PRIu64
+			  " log segments, which are of these bricks%s%s%s", fs->super_rebuilt, fs->super.label[0] ? " (label " : "",
+			  fs->super.label, fs->super.label[0] ? ")" : "");
+	for (unsigned b = 0; !fs->super_rebuilt && b < vol_bricks(fs->vol); b++) {
 		if (fs->super_lost[b]) {
 			fs_damage(fs, "super-lost", "%s: both copies of the superblock are damaged; those of other bricks are used",
 				  vol_brick_endpoint(fs->vol, b));

@@ -35,6 +35,7 @@ const struct fs_problem fs_problems[] = {
 	{ "leak", "blocks that nothing refers to, after a crash", "they are freed", true, false, false },
 	{ "orphan", "an inode that was deleted while open", "it is removed", true, false, false },
 	{ "super-lost", "both copies of a brick's superblock are damaged; other bricks have theirs", "they are written anew from the others", false, true, false },
+	{ "super-gone", "both copies of the superblock are damaged on every brick", "it is made anew from the log; the end of a log that was left clean is not known", false, true, false },
 	{ "brick-lost", "a brick of the filesystem is gone for good, as the operator says", "the filesystem goes on without it", false, true, true },
 	{ "block-twice", "an address is on two bricks", "one of them stays; the other is kept as a file in lost+found, if it differs and holds data, and freed", false, true, false },
 	{ "foreign-block", "a block of no kind that belongs to brickfs", "it is freed", false, true, false },

@@ -13,6 +13,7 @@ const struct damage_kind damage_kinds[] = {
 	{ "torn-tail", NULL, 1 },
 	{ "super-copy", NULL, 1 },
 	{ "super-both", "super-lost", 2 },
+	{ "super-all", "super-gone", 1 },
 	{ "log-hole", "log-hole", 1 },
 	{ "log-header", NULL, 1 },
 	{ "log-zeroed", NULL, 1 },
@@ -313,6 +314,20 @@ static int super_both(struct damage *d)
 	return r ? r : flip(d, &p, FMT_PAGE + (uint32_t)damage_random(d, FMT_PAGE));
 }
 
+static int super_all(struct damage *d)
+{
+	int r = 0;
+
+	for (unsigned b = 0; b < d->bricks && !r; b++) {
+		struct place p = { FMT_SUPER_ADDR, b };
+
+		r = flip(d, &p, (uint32_t)damage_random(d, FMT_PAGE));
+		if (!r)
+			r = flip(d, &p, FMT_PAGE + (uint32_t)damage_random(d, FMT_PAGE));
+	}
+	return r;
+}
+
 /* A batch that is not the last of its segment, nor the one with the checkpoint's record. */
 static int log_hole(struct damage *d)
 {
@@ -523,7 +538,7 @@ static int dense_gone(struct damage *d) { return file_gone(d, damage_pick(d, is_
 static int sparse_gone(struct damage *d) { return file_gone(d, damage_pick(d, is_sparse)); }
 
 static const struct { const char *name; damage_fn fn; } raw[] = {
-	{ "torn-tail", torn_tail }, { "super-copy", super_copy }, { "super-both", super_both }, { "log-hole", log_hole },
+	{ "torn-tail", torn_tail }, { "super-copy", super_copy }, { "super-both", super_both }, { "super-all", super_all }, { "log-hole", log_hole },
 	{ "log-header", log_header }, { "log-zeroed", log_zeroed }, { "log-gone", log_gone }, { "checkpoint-bit", checkpoint_bit },
 	{ "checkpoint-zeroed", checkpoint_zeroed }, { "checkpoint-gone", checkpoint_gone }, { "checkpoint-record", checkpoint_record },
 	{ "bit", any_bit }, { "leak", leak }, { "adrift", adrift_blocks }, { "foreign", foreign }, { "twin", twin }, { "packed-gone", packed_gone },

@@ -99,7 +99,7 @@ tell 'clean'
 # ---- each kind of damage
 seed=1
 # All kinds with FULL; the unit tests have them all.
-few=" ${KINDS-torn-tail super-both log-hole log-zeroed checkpoint-bit checkpoint-gone leak adrift twin packed-gone dense-gone sparse-gone ranges-overlap no-root} "
+few=" ${KINDS-torn-tail super-both super-all log-hole log-zeroed checkpoint-bit checkpoint-gone leak adrift twin packed-gone dense-gone sparse-gone ranges-overlap no-root} "
 while read -r kind code bricks; do
 	[ "$bricks" -le "$BRICKS" ] || continue
 	[ -n "$FULL" ] || [[ $few == *" $kind "* ]] || continue
