@@ -17,6 +17,7 @@ struct scenario {
 	bool fine;			/* compare after every step */
 	bool thorough, light;		/* light: a quarter of the quick one */
 	bool recoveries;		/* what a quick exploration leaves out: recoveries of what stayed visible, at every event */
+	unsigned repair;		/* every so many images are repaired; 0: none */
 	double until;			/* in seconds of scenario_clock() */
 	unsigned randoms;		/* selections of each crash point; 0: as usual */
 	uint64_t only_event;		/* UINT64_MAX: all */

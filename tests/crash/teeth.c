@@ -26,6 +26,7 @@ struct trial {
 	bool forget;
 	int mutation;
 	unsigned randoms;		/* of each crash point, when the fault needs a tear in one place */
+	bool repair;			/* the images are repaired, too */
 	bool hard, light;
 };
 
@@ -33,7 +34,7 @@ struct trial {
 static void run_trial(const struct trial *t, int out)
 {
 	struct scenario s = {.crash = true, .bricks = t->bricks, .maps = t->maps, .start = t->start, .blocks = 32, .seed = 1,
-			     .until = 1e9, .light = t->light, .recoveries = t->hard, .randoms = t->randoms, .only_event = UINT64_MAX, .drop = t->drop, .forget = t->forget};
+			     .until = 1e9, .light = t->light, .recoveries = t->hard, .repair = t->repair, .randoms = t->randoms, .only_event = UINT64_MAX, .drop = t->drop, .forget = t->forget};
 	char *why, *bad;
 	ssize_t n;
 
@@ -172,6 +173,7 @@ static const struct trial faults[] = {
 	{.mutation = MUTATE_EPOCH_KEPT, .steps = "remount; mkdir /c; remount; mkdir /e; tick"},
 	{.mutation = MUTATE_ORPHANS_KEPT, .start = 1, .steps = "open 0 /d/a; unlink /d/a; write @0 0 200k; tick; close 0"},
 	{.mutation = MUTATE_LEAKS_KEPT, .steps = "write /c 0 3m; tick"},
+	{.mutation = MUTATE_NO_LOG_COUNTS, .repair = true, .steps = "mkdir /c; tick"},
 	{.mutation = MUTATE_SUPER_UNCHECKED, .steps = "remount; mkdir /c; tick"},
 	{.mutation = MUTATE_SEGMENT_UNCHECKED, .randoms = 60, .steps = "checkpoint; mkdir /c; checkpoint; remount; mkdir /e; tick"},
 	{.mutation = MUTATE_BATCH_UNCHECKED, .steps = "mkdir /c; tick; write /c/x 0 100; fsync /c/x"},
