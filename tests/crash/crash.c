@@ -14,8 +14,8 @@
 #include "scenario.h"
 #include "util.h"
 
-#define MODES 5
-enum mode { MODE_LIVE = 1, MODE_CLASSIC = 2, MODE_SHORT = 4, MODE_RANDOM = 8, MODE_TEETH = 16 };
+#define MODES 6
+enum mode { MODE_LIVE = 1, MODE_CLASSIC = 2, MODE_SHORT = 4, MODE_RANDOM = 8, MODE_REUSE = 16, MODE_TEETH = 32 };
 
 static struct {
 	unsigned modes;
@@ -113,31 +113,13 @@ static int live(double until)
 	return failures;
 }
 
-/* Number i of the sequences: all of one letter, then pairs with three kinds of glue, in an order of the seed's; every eighth a triple. */
-static void short_sequence(struct scenario *s, uint64_t i)
+/* Number i of n in an order of the seed's: each comes once. */
+static uint64_t shuffled(uint64_t i, uint64_t n)
 {
-	uint64_t letters = workload_letters(), ones = letters * WORKLOAD_STARTS, pairs = letters * letters * 3 * WORKLOAD_STARTS;
-	uint64_t random = mix(opt.seed, i), k, step;
-	struct step letter, glue = {.kind = STEP_TICK};
+	uint64_t step = n / 2 + mix(opt.seed, 99) % (n / 4);
 
-	if (i < ones) {
-		s->start = i % WORKLOAD_STARTS;
-		workload_letter(i / WORKLOAD_STARTS, &letter);
-		workload_add(&s->steps, &letter);
-		return;
-	}
-	i -= ones;
-	if (i % 8 == 7) {
-		s->start = random_below(&random, WORKLOAD_STARTS);
-		for (k = 0; k < 3; k++) {
-			workload_letter(random_below(&random, letters), &letter);
-			workload_add(&s->steps, &letter);
-		}
-		return;
-	}
-	/* a step without a common divisor visits every pair once */
-	for (step = pairs / 2 + mix(opt.seed, 99) % (pairs / 4);; step++) {
-		uint64_t a = step, b = pairs;
+	for (;; step++) {	/* one without a common divisor */
+		uint64_t a = step, b = n;
 
 		while (b) {
 			uint64_t rest = a % b;
@@ -146,11 +128,35 @@ static void short_sequence(struct scenario *s, uint64_t i)
 			b = rest;
 		}
 		if (a == 1)
-			break;
+			return i % n * step % n;
 	}
-	k = (i - i / 8) % pairs * step % pairs;
-	s->start = k % WORKLOAD_STARTS;
-	k /= WORKLOAD_STARTS;
+}
+
+/* Number i of the sequences: all of one letter, then pairs with three kinds of glue, in an order of the seed's; every eighth a triple. */
+static void short_sequence(struct scenario *s, uint64_t i)
+{
+	uint64_t letters = workload_letters(), ones = letters * WORKLOAD_SHORT_STARTS, pairs = letters * letters * 3 * WORKLOAD_SHORT_STARTS;
+	uint64_t random = mix(opt.seed, i), k;
+	struct step letter, glue = {.kind = STEP_TICK};
+
+	if (i < ones) {
+		s->start = i % WORKLOAD_SHORT_STARTS;
+		workload_letter(i / WORKLOAD_SHORT_STARTS, &letter);
+		workload_add(&s->steps, &letter);
+		return;
+	}
+	i -= ones;
+	if (i % 8 == 7) {
+		s->start = random_below(&random, WORKLOAD_SHORT_STARTS);
+		for (k = 0; k < 3; k++) {
+			workload_letter(random_below(&random, letters), &letter);
+			workload_add(&s->steps, &letter);
+		}
+		return;
+	}
+	k = shuffled(i - i / 8, pairs);
+	s->start = k % WORKLOAD_SHORT_STARTS;
+	k /= WORKLOAD_SHORT_STARTS;
 	workload_letter(k / 3 % letters, &letter);
 	workload_add(&s->steps, &letter);
 	if (k % 3 == 2 && letter.path[0] == '/') {
@@ -166,7 +172,7 @@ static void short_sequence(struct scenario *s, uint64_t i)
 static int short_ones(double until)
 {
 	uint64_t letters = workload_letters(), i;
-	uint64_t all = letters * WORKLOAD_STARTS + letters * letters * 3 * WORKLOAD_STARTS * 8 / 7;
+	uint64_t all = letters * WORKLOAD_SHORT_STARTS + letters * letters * 3 * WORKLOAD_SHORT_STARTS * 8 / 7;
 	int failures = 0;
 
 	for (i = opt.from; in_count(i) && i < all && !failures && !out_of_time(&until); i++) {
@@ -177,8 +183,8 @@ static int short_ones(double until)
 		if (!mine(i))
 			continue;
 		/* in a short run by count: single steps and longer ones by turns, from all over the alphabet */
-		if (opt.count < letters * WORKLOAD_STARTS)
-			short_sequence(&s, i % 2 ? letters * WORKLOAD_STARTS + i : (i * 67 + opt.seed) % (letters * WORKLOAD_STARTS));
+		if (opt.count < letters * WORKLOAD_SHORT_STARTS)
+			short_sequence(&s, i % 2 ? letters * WORKLOAD_SHORT_STARTS + i : (i * 67 + opt.seed) % (letters * WORKLOAD_SHORT_STARTS));
 		else
 			short_sequence(&s, i);
 		failures += judge(&s);
@@ -221,7 +227,9 @@ static int random_ones(double until)
 		if (!mine(i))
 			continue;
 		s.seed = seed = mix(opt.seed, ~i);
-		s.start = random_below(&seed, WORKLOAD_STARTS + 1);
+		s.start = random_below(&seed, WORKLOAD_SHORT_STARTS + 1);
+		if (s.start == WORKLOAD_SHORT_STARTS)
+			s.start = WORKLOAD_STARTS;
 		s.blocks = opt.blocks ? opt.blocks : heavy ? 32 / s.bricks + random_below(&seed, 6) : 100;
 		s.maps = few_maps(s.seed);
 		workload_random(&s.steps, s.seed, 4 + random_below(&seed, 30), heavy);
@@ -231,14 +239,34 @@ static int random_ones(double until)
 	return failures;
 }
 
+/* By turns on bricks that have room, and on such as have only what was given up. */
+static int reuse_ones(double until)
+{
+	uint64_t all = 2 * workload_reuses(), i;
+	int failures = 0;
+
+	for (i = opt.from; in_count(i) && i < all && !out_of_time(&until); i++) {
+		struct scenario s = {.crash = true, .bricks = opt.bricks ? opt.bricks : mix(i, 7) % 4 ? 1 : 3, .start = 2,
+				     .seed = opt.seed, .until = until};
+
+		if (!mine(i))
+			continue;
+		s.blocks = opt.blocks ? opt.blocks : i % 2 ? 32 : s.bricks == 1 ? 9 : 4;
+		workload_reuse(&s.steps, shuffled(i / 2, workload_reuses()));
+		failures += judge(&s);
+		finished(i, &until);
+	}
+	return failures;
+}
+
 static int teeth_mode(double until)
 {
-	return teeth(until, opt.bricks, opt.verbose);
+	return teeth(until, opt.bricks, (unsigned)opt.from, opt.verbose);
 }
 
 static void usage(FILE *out)
 {
-	fputs("usage: crash [--mode live|classic|short|random|teeth[,...]] [--minutes N | --seconds N] [--count N] [--from N] [--seed N]\n"
+	fputs("usage: crash [--mode live|classic|short|random|reuse|teeth[,...]] [--minutes N | --seconds N] [--count N] [--from N] [--seed N]\n"
 	      "             [--shard I/N] [--bricks N] [--blocks N] [--maps N] [--thorough] [--repair N] [--verbose] [--no-shrink]\n"
 	      "       crash --live 'STEPS' | --run 'STEPS' [--event N] [--start N] [--drop-persist N] [--forget-settle] ...\n"
 	      "Without --minutes, --seconds or --count: 60 seconds. tests/crash/README.md tells more.\n", out);
@@ -246,7 +274,7 @@ static void usage(FILE *out)
 
 static bool parse_modes(char *text)
 {
-	static const char *const names[MODES] = {"live", "classic", "short", "random", "teeth"};
+	static const char *const names[MODES] = {"live", "classic", "short", "random", "reuse", "teeth"};
 	char *save, *part;
 	unsigned i;
 
@@ -351,7 +379,7 @@ static bool parse_options(int argc, char **argv)
 	if (optind < argc)
 		return false;
 	if (!opt.modes)
-		opt.modes = MODE_LIVE | MODE_CLASSIC | MODE_SHORT | MODE_RANDOM | MODE_TEETH;
+		opt.modes = MODE_LIVE | MODE_CLASSIC | MODE_SHORT | MODE_RANDOM | MODE_REUSE | MODE_TEETH;
 	if (!opt.seconds && opt.count == UINT64_MAX && !opt.run && !opt.live)
 		opt.seconds = 60;
 	return true;
@@ -373,8 +401,8 @@ static int replay(void)
 
 int main(int argc, char **argv)
 {
-	static int (*const modes[MODES])(double) = {live, classic_ones, short_ones, random_ones, teeth_mode};
-	static const char *const names[MODES] = {"live", "classic", "short", "random", "teeth"};
+	static int (*const modes[MODES])(double) = {live, classic_ones, short_ones, random_ones, reuse_ones, teeth_mode};
+	static const char *const names[MODES] = {"live", "classic", "short", "random", "reuse", "teeth"};
 	unsigned i, left = 0;
 	int failures = 0;
 

@@ -159,6 +159,7 @@ static const struct trial faults[] = {
 	{.mutation = MUTATE_DATA_BEHIND_BATCH, .steps = "write /c 0 9000; fsync /c"},
 	{.mutation = MUTATE_RELEASE_EARLY, .start = 1, .steps = "unlink /b; unlink /d/b; write /c 0 9000; write /e/a 0 9000"},
 	{.mutation = MUTATE_RELEASE_EARLY, .start = 1, .bricks = 3, .steps = "unlink /d/a; write /c 0 100; tick"},
+	{.mutation = MUTATE_RELEASE_EARLY, .start = 2, .steps = "append /d/v 1100k; fsync /l; write /n 0 9000"},
 	{.mutation = MUTATE_DROPS_IGNORED, .start = 1, .steps = "truncate /d/a 60; append /d/a 100"},
 	{.mutation = MUTATE_SHRINK_UNHELD, .start = 1, .steps = "truncate /b 9000; append /b 500"},
 	{.mutation = MUTATE_GAP_OF_WRITE, .start = 1, .steps = "truncate /b 60; tick; write /b 3000 100; fsync /b"},
@@ -180,13 +181,13 @@ static const struct trial faults[] = {
 #endif
 };
 
-int teeth(double until, unsigned bricks, bool verbose)
+int teeth(double until, unsigned bricks, unsigned from, bool verbose)
 {
 	unsigned i, noticed = 0;
-	int bad = drop_persists(until, bricks, verbose);
+	int bad = from ? 0 : drop_persists(until, bricks, verbose);
 	char text[512];
 
-	for (i = 0; i < sizeof(faults) / sizeof(faults[0]) && scenario_clock() < until; i++) {
+	for (i = from; i < sizeof(faults) / sizeof(faults[0]) && scenario_clock() < until; i++) {
 		struct trial t = faults[i], control;
 		enum verdict v;
 
@@ -210,7 +211,7 @@ int teeth(double until, unsigned bricks, bool verbose)
 		noticed += v == NOTICED;
 		bad += tell(&t, v, text, verbose);
 	}
-	printf("teeth: %u faults, %u were noticed\n", i, noticed);
+	printf("teeth: %u faults, %u were noticed\n", i > from ? i - from : 0, noticed);
 	if (scenario_clock() >= until)
 		printf("teeth: the time was up before everything was tried\n");
 	return bad;
