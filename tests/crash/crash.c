@@ -4,6 +4,7 @@
  * its side, without and with crashes at every event. README.md says how to use it.
  */
 #include <getopt.h>
+#include <limits.h>
 #include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,12 +14,14 @@
 #include "scenario.h"
 #include "util.h"
 
-#define MODES 5
-enum mode { MODE_LIVE = 1, MODE_CLASSIC = 2, MODE_SHORT = 4, MODE_RANDOM = 8, MODE_TEETH = 16 };
+#define MODES 6
+enum mode { MODE_LIVE = 1, MODE_CLASSIC = 2, MODE_SHORT = 4, MODE_RANDOM = 8, MODE_REUSE = 16, MODE_TEETH = 32 };
 
 static struct {
 	unsigned modes;
 	uint64_t seed, count;
+	uint64_t from;			/* number of the first workload of each mode */
+	unsigned repair;		/* every so many images are repaired; 0: none; UINT_MAX: as usual */
 	unsigned shard, shards;
 	unsigned bricks;		/* 0: 1 and 3 in turn */
 	uint64_t blocks;		/* of each brick, 0: as the mode likes */
@@ -29,19 +32,28 @@ static struct {
 	uint64_t event, drop;
 	bool verbose, thorough, shrink;
 	bool forget;			/* mutation: bricks do not settle what a dead client left */
-} opt = {.modes = 0, .seed = 1, .count = UINT64_MAX, .shards = 1, .event = UINT64_MAX, .shrink = true};
+} opt = {.modes = 0, .seed = 1, .count = UINT64_MAX, .shards = 1, .event = UINT64_MAX, .repair = UINT_MAX, .shrink = true};
 
 static uint64_t workloads;
+static uint64_t next;			/* number of the first one that was not finished */
 
 static bool out_of_time(const double *until)
 {
 	return scenario_clock() > *until;
 }
 
+/* Number i of a mode is finished, or nobody knows how far it came. */
+static void finished(uint64_t i, const double *until)
+{
+	if (!out_of_time(until))
+		next = i + 1;
+}
+
 static int judge(struct scenario *s)
 {
 	workloads++;
 	s->thorough = opt.thorough;
+	s->repair = opt.repair != UINT_MAX ? opt.repair : s->thorough || opt.run ? 1 : 16;
 	s->only_event = opt.event;
 	s->drop = opt.drop;
 	s->forget = opt.forget;
@@ -56,6 +68,11 @@ static int judge(struct scenario *s)
 }
 
 /* ---- the modes ---- */
+
+static bool in_count(uint64_t number)
+{
+	return number - opt.from < opt.count;
+}
 
 static bool mine(uint64_t number)
 {
@@ -80,7 +97,7 @@ static int live(double until)
 	uint64_t i, seed;
 	int failures = 0;
 
-	for (i = 0; i < opt.count && !failures && !out_of_time(&until); i++) {
+	for (i = opt.from; in_count(i) && !failures && !out_of_time(&until); i++) {
 		struct scenario s = {.bricks = opt.bricks ? opt.bricks : i % 2 ? 3 : 1, .start = WORKLOAD_STARTS, .until = until};
 		bool heavy = i % 4 >= 2;
 
@@ -91,35 +108,18 @@ static int live(double until)
 		s.maps = few_maps(s.seed);
 		workload_random(&s.steps, s.seed, 20 + random_below(&seed, i % 8 == 7 ? 1000 : 200), heavy);
 		failures += judge(&s);
+		finished(i, &until);
 	}
 	return failures;
 }
 
-/* Number i of the sequences: all of one letter, then pairs with three kinds of glue, in an order of the seed's; every eighth a triple. */
-static void short_sequence(struct scenario *s, uint64_t i)
+/* Number i of n in an order of the seed's: each comes once. */
+static uint64_t shuffled(uint64_t i, uint64_t n)
 {
-	uint64_t letters = workload_letters(), ones = letters * WORKLOAD_STARTS, pairs = letters * letters * 3 * WORKLOAD_STARTS;
-	uint64_t random = mix(opt.seed, i), k, step;
-	struct step letter, glue = {.kind = STEP_TICK};
+	uint64_t step = n / 2 + mix(opt.seed, 99) % (n / 4);
 
-	if (i < ones) {
-		s->start = i % WORKLOAD_STARTS;
-		workload_letter(i / WORKLOAD_STARTS, &letter);
-		workload_add(&s->steps, &letter);
-		return;
-	}
-	i -= ones;
-	if (i % 8 == 7) {
-		s->start = random_below(&random, WORKLOAD_STARTS);
-		for (k = 0; k < 3; k++) {
-			workload_letter(random_below(&random, letters), &letter);
-			workload_add(&s->steps, &letter);
-		}
-		return;
-	}
-	/* a step without a common divisor visits every pair once */
-	for (step = pairs / 2 + mix(opt.seed, 99) % (pairs / 4);; step++) {
-		uint64_t a = step, b = pairs;
+	for (;; step++) {	/* one without a common divisor */
+		uint64_t a = step, b = n;
 
 		while (b) {
 			uint64_t rest = a % b;
@@ -128,11 +128,35 @@ static void short_sequence(struct scenario *s, uint64_t i)
 			b = rest;
 		}
 		if (a == 1)
-			break;
+			return i % n * step % n;
 	}
-	k = (i - i / 8) % pairs * step % pairs;
-	s->start = k % WORKLOAD_STARTS;
-	k /= WORKLOAD_STARTS;
+}
+
+/* Number i of the sequences: all of one letter, then pairs with three kinds of glue, in an order of the seed's; every eighth a triple. */
+static void short_sequence(struct scenario *s, uint64_t i)
+{
+	uint64_t letters = workload_letters(), ones = letters * WORKLOAD_SHORT_STARTS, pairs = letters * letters * 3 * WORKLOAD_SHORT_STARTS;
+	uint64_t random = mix(opt.seed, i), k;
+	struct step letter, glue = {.kind = STEP_TICK};
+
+	if (i < ones) {
+		s->start = i % WORKLOAD_SHORT_STARTS;
+		workload_letter(i / WORKLOAD_SHORT_STARTS, &letter);
+		workload_add(&s->steps, &letter);
+		return;
+	}
+	i -= ones;
+	if (i % 8 == 7) {
+		s->start = random_below(&random, WORKLOAD_SHORT_STARTS);
+		for (k = 0; k < 3; k++) {
+			workload_letter(random_below(&random, letters), &letter);
+			workload_add(&s->steps, &letter);
+		}
+		return;
+	}
+	k = shuffled(i - i / 8, pairs);
+	s->start = k % WORKLOAD_SHORT_STARTS;
+	k /= WORKLOAD_SHORT_STARTS;
 	workload_letter(k / 3 % letters, &letter);
 	workload_add(&s->steps, &letter);
 	if (k % 3 == 2 && letter.path[0] == '/') {
@@ -148,10 +172,10 @@ static void short_sequence(struct scenario *s, uint64_t i)
 static int short_ones(double until)
 {
 	uint64_t letters = workload_letters(), i;
-	uint64_t all = letters * WORKLOAD_STARTS + letters * letters * 3 * WORKLOAD_STARTS * 8 / 7;
+	uint64_t all = letters * WORKLOAD_SHORT_STARTS + letters * letters * 3 * WORKLOAD_SHORT_STARTS * 8 / 7;
 	int failures = 0;
 
-	for (i = 0; i < opt.count && i < all && !failures && !out_of_time(&until); i++) {
+	for (i = opt.from; in_count(i) && i < all && !failures && !out_of_time(&until); i++) {
 		struct scenario s = {.crash = true, .bricks = opt.bricks ? opt.bricks : mix(i, 5) % 4 ? 1 : 3,
 				     .blocks = opt.blocks ? opt.blocks : 32, .maps = few_maps(mix(i, 6)), .seed = opt.seed,
 				     .until = until};
@@ -159,11 +183,12 @@ static int short_ones(double until)
 		if (!mine(i))
 			continue;
 		/* in a short run by count: single steps and longer ones by turns, from all over the alphabet */
-		if (opt.count < letters * WORKLOAD_STARTS)
-			short_sequence(&s, i % 2 ? letters * WORKLOAD_STARTS + i : (i * 67 + opt.seed) % (letters * WORKLOAD_STARTS));
+		if (opt.count < letters * WORKLOAD_SHORT_STARTS)
+			short_sequence(&s, i % 2 ? letters * WORKLOAD_SHORT_STARTS + i : (i * 67 + opt.seed) % (letters * WORKLOAD_SHORT_STARTS));
 		else
 			short_sequence(&s, i);
 		failures += judge(&s);
+		finished(i, &until);
 	}
 	return failures;
 }
@@ -173,7 +198,7 @@ static int classic_ones(double until)
 	size_t i;
 	int failures = 0;
 
-	for (i = 0; i < workload_classics() && i < opt.count && !out_of_time(&until); i++) {
+	for (i = opt.from; i < workload_classics() && in_count(i) && !out_of_time(&until); i++) {
 		struct scenario s = {.crash = true, .bricks = opt.bricks ? opt.bricks : i % 3 ? 1 : 3, .start = 1,
 				     .blocks = opt.blocks ? opt.blocks : 32, .seed = opt.seed, .until = until};
 		char *bad;
@@ -185,6 +210,7 @@ static int classic_ones(double until)
 			abort();
 		}
 		failures += judge(&s);
+		finished(i, &until);
 	}
 	return failures;
 }
@@ -194,38 +220,61 @@ static int random_ones(double until)
 	uint64_t i, seed;
 	int failures = 0;
 
-	for (i = 0; i < opt.count && !failures && !out_of_time(&until); i++) {
+	for (i = opt.from; in_count(i) && !failures && !out_of_time(&until); i++) {
 		struct scenario s = {.crash = true, .bricks = opt.bricks ? opt.bricks : i % 2 ? 3 : 1, .until = until};
 		bool heavy = i % 4 >= 2;
 
 		if (!mine(i))
 			continue;
 		s.seed = seed = mix(opt.seed, ~i);
-		s.start = random_below(&seed, WORKLOAD_STARTS + 1);
+		s.start = random_below(&seed, WORKLOAD_SHORT_STARTS + 1);
+		if (s.start == WORKLOAD_SHORT_STARTS)
+			s.start = WORKLOAD_STARTS;
 		s.blocks = opt.blocks ? opt.blocks : heavy ? 32 / s.bricks + random_below(&seed, 6) : 100;
 		s.maps = few_maps(s.seed);
 		workload_random(&s.steps, s.seed, 4 + random_below(&seed, 30), heavy);
 		failures += judge(&s);
+		finished(i, &until);
+	}
+	return failures;
+}
+
+/* By turns on bricks that have room, and on such as have only what was given up. */
+static int reuse_ones(double until)
+{
+	uint64_t all = 2 * workload_reuses(), i;
+	int failures = 0;
+
+	for (i = opt.from; in_count(i) && i < all && !out_of_time(&until); i++) {
+		struct scenario s = {.crash = true, .bricks = opt.bricks ? opt.bricks : mix(i, 7) % 4 ? 1 : 3, .start = 2,
+				     .seed = opt.seed, .until = until};
+
+		if (!mine(i))
+			continue;
+		s.blocks = opt.blocks ? opt.blocks : i % 2 ? 32 : s.bricks == 1 ? 9 : 4;
+		workload_reuse(&s.steps, shuffled(i / 2, workload_reuses()));
+		failures += judge(&s);
+		finished(i, &until);
 	}
 	return failures;
 }
 
 static int teeth_mode(double until)
 {
-	return teeth(until, opt.bricks, opt.verbose);
+	return teeth(until, opt.bricks, (unsigned)opt.from, opt.verbose);
 }
 
 static void usage(FILE *out)
 {
-	fputs("usage: crash [--mode live|classic|short|random|teeth[,...]] [--minutes N | --seconds N] [--count N] [--seed N]\n"
-	      "             [--shard I/N] [--bricks N] [--blocks N] [--maps N] [--thorough] [--verbose] [--no-shrink]\n"
+	fputs("usage: crash [--mode live|classic|short|random|reuse|teeth[,...]] [--minutes N | --seconds N] [--count N] [--from N] [--seed N]\n"
+	      "             [--shard I/N] [--bricks N] [--blocks N] [--maps N] [--thorough] [--repair N] [--verbose] [--no-shrink]\n"
 	      "       crash --live 'STEPS' | --run 'STEPS' [--event N] [--start N] [--drop-persist N] [--forget-settle] ...\n"
 	      "Without --minutes, --seconds or --count: 60 seconds. tests/crash/README.md tells more.\n", out);
 }
 
 static bool parse_modes(char *text)
 {
-	static const char *const names[MODES] = {"live", "classic", "short", "random", "teeth"};
+	static const char *const names[MODES] = {"live", "classic", "short", "random", "reuse", "teeth"};
 	char *save, *part;
 	unsigned i;
 
@@ -242,14 +291,16 @@ static bool parse_modes(char *text)
 static bool parse_options(int argc, char **argv)
 {
 	enum { O_MODE = 256, O_MINUTES, O_SECONDS, O_COUNT, O_SEED, O_SHARD, O_BRICKS, O_BLOCKS, O_MAPS, O_START, O_THOROUGH, O_VERBOSE,
-	       O_NO_SHRINK, O_FORGET, O_LIVE, O_RUN, O_EVENT, O_DROP, O_HELP };
+	       O_NO_SHRINK, O_FORGET, O_LIVE, O_RUN, O_EVENT, O_DROP, O_FROM,
+	       O_REPAIR, O_HELP };
 	static const struct option longs[] = {
 		{"mode", 1, NULL, O_MODE}, {"minutes", 1, NULL, O_MINUTES}, {"seconds", 1, NULL, O_SECONDS},
 		{"count", 1, NULL, O_COUNT}, {"seed", 1, NULL, O_SEED}, {"shard", 1, NULL, O_SHARD},
 		{"bricks", 1, NULL, O_BRICKS}, {"blocks", 1, NULL, O_BLOCKS}, {"maps", 1, NULL, O_MAPS}, {"start", 1, NULL, O_START},
 		{"thorough", 0, NULL, O_THOROUGH}, {"verbose", 0, NULL, O_VERBOSE}, {"no-shrink", 0, NULL, O_NO_SHRINK},
 		{"forget-settle", 0, NULL, O_FORGET}, {"live", 1, NULL, O_LIVE}, {"run", 1, NULL, O_RUN}, {"replay", 1, NULL, O_RUN}, {"event", 1, NULL, O_EVENT},
-		{"drop-persist", 1, NULL, O_DROP}, {"help", 0, NULL, O_HELP}, {NULL, 0, NULL, 0},
+		{"drop-persist", 1, NULL, O_DROP}, {"from", 1, NULL, O_FROM},
+		{"repair", 1, NULL, O_REPAIR}, {"help", 0, NULL, O_HELP}, {NULL, 0, NULL, 0},
 	};
 	int o;
 
@@ -313,6 +364,12 @@ static bool parse_options(int argc, char **argv)
 		case O_DROP:
 			opt.drop = strtoull(optarg, NULL, 0);
 			break;
+		case O_FROM:
+			opt.from = strtoull(optarg, NULL, 0);
+			break;
+		case O_REPAIR:
+			opt.repair = strtoul(optarg, NULL, 0);
+			break;
 		case O_HELP:
 			usage(stdout);
 			exit(0);
@@ -322,7 +379,7 @@ static bool parse_options(int argc, char **argv)
 	if (optind < argc)
 		return false;
 	if (!opt.modes)
-		opt.modes = MODE_LIVE | MODE_CLASSIC | MODE_SHORT | MODE_RANDOM | MODE_TEETH;
+		opt.modes = MODE_LIVE | MODE_CLASSIC | MODE_SHORT | MODE_RANDOM | MODE_REUSE | MODE_TEETH;
 	if (!opt.seconds && opt.count == UINT64_MAX && !opt.run && !opt.live)
 		opt.seconds = 60;
 	return true;
@@ -344,8 +401,8 @@ static int replay(void)
 
 int main(int argc, char **argv)
 {
-	static int (*const modes[MODES])(double) = {live, classic_ones, short_ones, random_ones, teeth_mode};
-	static const char *const names[MODES] = {"live", "classic", "short", "random", "teeth"};
+	static int (*const modes[MODES])(double) = {live, classic_ones, short_ones, random_ones, reuse_ones, teeth_mode};
+	static const char *const names[MODES] = {"live", "classic", "short", "random", "reuse", "teeth"};
 	unsigned i, left = 0;
 	int failures = 0;
 
@@ -366,23 +423,30 @@ int main(int argc, char **argv)
 		if (!(opt.modes >> i & 1))
 			continue;
 		workloads = 0;
+		next = opt.from;
 		memset(&scenario_totals, 0, sizeof(scenario_totals));
 		failures += modes[i](opt.seconds ? scenario_clock() + (opt.seconds - scenario_clock()) / left-- : 1e9);
 		printf("%s: seed %llu, shard %u/%u: %llu workloads", names[i], (unsigned long long)opt.seed, opt.shard, opt.shards,
 		       (unsigned long long)workloads);
 		if (scenario_totals.points)
 			printf(", %llu crash points, %llu distinct images (%llu examined, %llu seen before), %llu mounts, "
-			       "%llu recoveries crashed (%llu of them in a recovery)",
+			       "%llu recoveries crashed, %llu repairs (%llu without room), %llu of them crashed "
+			       "(%llu recoveries and repairs of what such a crash left)",
 			       (unsigned long long)scenario_totals.points, (unsigned long long)scenario_totals.images,
 			       (unsigned long long)scenario_totals.examined, (unsigned long long)scenario_totals.duplicates,
 			       (unsigned long long)scenario_totals.mounts, (unsigned long long)scenario_totals.recoveries,
-			       (unsigned long long)scenario_totals.deep);
+			       (unsigned long long)scenario_totals.repairs, (unsigned long long)scenario_totals.repairs_without_room,
+			       (unsigned long long)scenario_totals.repairs_cut, (unsigned long long)scenario_totals.deep);
+		if (opt.modes >> i & 1 && 1u << i != MODE_TEETH && opt.seconds)
+			printf("; go on with --from %llu", (unsigned long long)next);
 		printf("\n");
 		fflush(stdout);
 	}
 	if (opt.run || opt.live)
-		printf("%llu crash points, %llu distinct images, %llu mounts: %s\n", (unsigned long long)scenario_totals.points,
-		       (unsigned long long)scenario_totals.images, (unsigned long long)scenario_totals.mounts,
+		printf("%llu crash points, %llu distinct images, %llu mounts, %llu repairs, %llu repairs crashed: %s\n",
+		       (unsigned long long)scenario_totals.points, (unsigned long long)scenario_totals.images,
+		       (unsigned long long)scenario_totals.mounts, (unsigned long long)scenario_totals.repairs,
+		       (unsigned long long)scenario_totals.repairs_cut,
 		       failures ? "a violation" : "no violation");
 	world_forget();
 	alarm(0);

@@ -23,7 +23,8 @@ struct point {
 	unsigned brick;			/* CRASH_BRICK: whose power is cut */
 	unsigned step;
 	bool in_flight;
-	unsigned depth;			/* 1: inside the recovery of an image, 2: inside the recovery of one of those */
+	unsigned depth;			/* 1: inside the recovery or repair of an image, 2: inside that of one of those */
+	bool repair;			/* it was a repair that was cut off */
 	const struct tree *same;	/* what must be seen, exactly; NULL: what the oracle allows */
 	struct sim_piece *pieces;	/* those that may be there or not */
 	size_t count;
@@ -101,8 +102,8 @@ static char *where(const struct point *p, const char *how, char *why)
 
 static char *every_crash(struct point *p);
 
-/* The recovery of an image was recorded: crash it at its events; at its end what was seen must stay. */
-static char *crash_recovery(const struct point *p, struct sim *image, const struct tree *seen, const char *how)
+/* The recovery, or the repair, of an image was recorded: crash it at its events; at a recovery's end what was seen must stay. */
+static char *crash_again(const struct point *p, struct sim *image, const struct tree *seen, const char *how, bool repair)
 {
 	struct explore *x = p->x;
 	uint64_t events = sim_events(image), e, stride = events / (p->depth ? x->again_points : x->recovery_points) + 1;
@@ -110,14 +111,17 @@ static char *crash_recovery(const struct point *p, struct sim *image, const stru
 	unsigned bricks = sim_bricks(image), kinds = bricks > 1 ? 3 : 2, turn = random_below(&random, 12);
 	char *why = NULL, name[40];
 
-	x->recoveries++;
-	x->deep += p->depth;
+	if (repair)
+		x->repairs_cut++;
+	else
+		x->recoveries++;
+	x->deep += p->depth != 0;
 	/* Any events, and the last; a power cut at each, and by turns one of the other crashes. */
 	for (e = random_below(&random, stride); !why; e = e + stride < events ? e + stride : events) {
 		for (int other = 0; other < 2 && !why; other++) {
 			struct point q = {.x = x, .oracle = p->oracle, .sim = image, .event = e, .crash = CRASH_POWER,
 					  .step = p->step, .in_flight = p->in_flight, .depth = p->depth + 1,
-					  .same = e == events ? seen : p->same, .random = x->seed + e};
+					  .repair = repair, .same = seen && e == events ? seen : p->same, .random = x->seed + e};
 
 			if (other) {
 				q.crash = turn % kinds ? CRASH_CLIENT : CRASH_POWER;
@@ -129,8 +133,8 @@ static char *crash_recovery(const struct point *p, struct sim *image, const stru
 				if (q.crash == CRASH_POWER)
 					continue;
 			}
-			snprintf(q.outer, sizeof(q.outer), "%.80s%s at event %llu, %s, then in its recovery: ", p->outer,
-				 crash_name(p, name), (unsigned long long)p->event, how);
+			snprintf(q.outer, sizeof(q.outer), "%.80s%s at event %llu, %s, then in its %s: ", p->outer,
+				 crash_name(p, name), (unsigned long long)p->event, how, repair ? "repair" : "recovery");
 			why = every_crash(&q);
 		}
 		if (e == events)
@@ -149,26 +153,79 @@ static char *see(const struct point *p, struct fs *fs, struct tree *tree)
 	return p->same ? tree_differ(p->same, tree) : oracle_allowed(p->oracle, p->step, p->in_flight, tree, NULL);
 }
 
-/* fsck -y twice: the second time there is nothing to repair; and the first has lost nothing. */
-static char *repair(const struct point *p, struct sim *image)
+/*
+ * fsck -y: it succeeds, the next check finds nothing at all, and what is there is what fsck saw and what is allowed.  Where it has
+ * no room the image is as sound as it was. crash: the repair itself is crashed, too; then it reads no more than fsck does.
+ */
+static char *repair(const struct point *p, struct sim *image, const char *how, bool crash)
 {
-	struct sim *copy = sim_snapshot(image);
-	struct tree tree = {0};
-	uint64_t found = 0;
+	struct sim *copy = sim_snapshot(image), *after;
+	struct tree shown = {0}, tree = {0};
+	bool no_room = false;
 	struct fs *fs;
-	char *why = world_repair(copy, &found);
+	char *why;
 
-	if (!why)
-		why = world_repair(copy, &found);
-	if (!why && found)
-		why = say("fsck -y finds %llu problems the second time", (unsigned long long)found);
-	if (!why && !world_mount(copy, &fs, false, &why)) {
-		why = see(p, fs, &tree);
-		fs_abandon(fs);
-		tree_free(&tree);
+	p->x->repairs++;
+	if (crash)
+		sim_record(copy, true);
+	why = world_repair(copy, crash ? NULL : &shown, &no_room);
+	if (crash)
+		sim_record(copy, false);
+	p->x->repairs_without_room += no_room;
+	if (!why) {
+		after = sim_snapshot(copy);
+		why = world_check(after, no_room);
+		if (!why && !world_mount(after, &fs, no_room, &why)) {
+			why = see(p, fs, &tree);
+			if (!why && !crash)
+				why = tree_differ(&shown, &tree);
+			fs_abandon(fs);
+		}
+		sim_delete(after);
+		if (why) {
+			char *inner = why;
+
+			why = say("after the repair: %s", inner);
+			free(inner);
+		}
 	}
+	if (!why && crash)
+		why = crash_again(p, copy, NULL, how, true);
+	tree_free(&shown);
+	tree_free(&tree);
 	sim_delete(copy);
 	return why;
+}
+
+/* What a repair that was cut off left: nothing that is damage, it is repaired again, and by turns it is mounted instead. */
+static char *examine_repair(struct point *p, struct sim *image, const char *how)
+{
+	struct explore *x = p->x;
+	bool again = p->depth < DEPTH && x->again && x->depth_one++ % x->again == 0;
+	struct sim *copy = sim_snapshot(image);
+	struct tree tree = {0};
+	struct fs *fs;
+	char *why;
+	int rc;
+
+	world_alive();
+	why = world_check(copy, true);
+	sim_delete(copy);
+	if (!why)
+		why = repair(p, image, how, again);
+	if (why || x->examined % 2)
+		return why;
+	x->mounts++;
+	if (world_mount(image, &fs, true, &why))
+		return why;
+	why = see(p, fs, &tree);
+	tree_free(&tree);
+	if (why) {
+		fs_abandon(fs);
+		return why;
+	}
+	rc = fs_unmount(fs);
+	return rc ? say("unmount: %s", strerror(-rc)) : world_check(image, false);
 }
 
 static char *examine(struct point *p, struct sim *image, const char *how)
@@ -181,6 +238,8 @@ static char *examine(struct point *p, struct sim *image, const char *how)
 	char *why;
 	int rc;
 
+	if (p->repair)
+		return examine_repair(p, image, how);
 	if (p->depth && p->depth < DEPTH && x->again)
 		recover = x->depth_one++ % x->again == 0;
 	world_alive();
@@ -189,8 +248,11 @@ static char *examine(struct point *p, struct sim *image, const char *how)
 
 		why = world_check(copy, true);
 		sim_delete(copy);
-		if (!why && world_repair)
-			why = repair(p, image);
+		if (why)
+			return why;
+	}
+	if (x->repair && x->examined % x->repair == 0) {
+		why = repair(p, image, how, !p->depth && x->repair_crash && x->repair_turn++ % x->repair_crash == 0);
 		if (why)
 			return why;
 	}
@@ -205,7 +267,7 @@ static char *examine(struct point *p, struct sim *image, const char *how)
 	} else {
 		if (recover) {
 			sim_record(image, false);
-			why = crash_recovery(p, image, &tree, how);
+			why = crash_again(p, image, &tree, how, false);
 		}
 		rc = fs_unmount(fs);
 		if (rc && !why)
@@ -322,7 +384,7 @@ static void select_random(struct point *p)
 
 static char *selections(struct point *p)
 {
-	unsigned all = p->depth ? p->x->recovery_subsets : p->x->subsets;
+	unsigned all = p->depth ? p->x->recovery_subsets + p->repair : p->x->subsets;
 	size_t i, stride;
 	uint64_t mask;
 	char how[64];

@@ -166,6 +166,11 @@ int fs_check(struct fs *fs, struct fs_check_result *result)
 	return 0;
 }
 
+int fs_repair(struct fs *fs)
+{
+	return 0;
+}
+
 int fs_lookup(struct fs *fs, uint64_t parent, const char *name, struct stat *st)
 {
 	return learn(fs, fd_of(fs, parent), name, st);

@@ -55,5 +55,5 @@ tests_crash_flip_mutants_SOURCES = tests/unit/test_flips.c
 tests_crash_flip_mutants_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs -I$(top_srcdir)/tests/unit $(CHECK_CFLAGS)
 tests_crash_flip_mutants_LDADD = tests/unit/libsimfs.la tests/crash/libsim.la tests/crash/libmutants.la $(CHECK_LIBS)
 
-dist_check_SCRIPTS += tests/crash/crash-live.sh tests/crash/crash-classic.sh tests/crash/crash-short.sh tests/crash/crash-random.sh tests/crash/crash-teeth.sh tests/crash/crash-flips.sh
-TESTS += tests/crash/crash-live.sh tests/crash/crash-classic.sh tests/crash/crash-short.sh tests/crash/crash-random.sh tests/crash/crash-teeth.sh tests/crash/crash-flips.sh
+dist_check_SCRIPTS += tests/crash/crash-live.sh tests/crash/crash-classic.sh tests/crash/crash-short.sh tests/crash/crash-random.sh tests/crash/crash-teeth.sh tests/crash/crash-flips.sh tests/crash/crash-repair.sh tests/crash/crash-reuse.sh
+TESTS += tests/crash/crash-live.sh tests/crash/crash-classic.sh tests/crash/crash-short.sh tests/crash/crash-random.sh tests/crash/crash-teeth.sh tests/crash/crash-flips.sh tests/crash/crash-repair.sh tests/crash/crash-reuse.sh

@@ -32,13 +32,15 @@ static bool late(void *arg)
 
 char *scenario_command(const struct scenario *s)
 {
-	char *text = workload_text(&s->steps), *out, maps[32] = "";
+	char *text = workload_text(&s->steps), *out, maps[32] = "", repair[32] = "";
 
 	if (s->maps)
 		snprintf(maps, sizeof(maps), " --maps %u", s->maps);
-	if (asprintf(&out, "crash --bricks %u --blocks %llu%s --start %u --seed %llu%s %s '%s'", s->bricks,
+	if (s->crash)
+		snprintf(repair, sizeof(repair), " --repair %u", s->repair);
+	if (asprintf(&out, "crash --bricks %u --blocks %llu%s --start %u --seed %llu%s%s %s '%s'", s->bricks,
 		     (unsigned long long)s->blocks, maps, s->start, (unsigned long long)s->seed,
-		     s->crash && s->thorough ? " --thorough" : "", s->crash ? "--run" : "--live", text) < 0)
+		     s->crash && s->thorough ? " --thorough" : "", repair, s->crash ? "--run" : "--live", text) < 0)
 		need(NULL);
 	free(text);
 	return out;
@@ -77,6 +79,7 @@ static void shape(struct explore *x, const struct scenario *s)
 {
 	*x = (struct explore){.subsets = 4, .randoms = 3, .lone = 4, .recovery = 24, .recovery_points = 5, .again = 16,
 			      .again_points = 2, .recovery_subsets = 1, .recovery_randoms = 1, .use_every = 4,
+			      .repair = s->repair, .repair_crash = 4,
 			      .power = true, .client = true, .apart = true, .seed = s->seed, .last_event = UINT64_MAX,
 			      .stop = late, .stop_arg = (void *)&s->until};
 	if (s->thorough) {
@@ -89,6 +92,7 @@ static void shape(struct explore *x, const struct scenario *s)
 		x->again = 24;
 		x->again_points = 6;
 		x->use_every = 1;
+		x->repair_crash = 8;
 	}
 	if (s->light) {
 		x->lone = x->recovery_points = 2;
@@ -108,6 +112,8 @@ static void shape(struct explore *x, const struct scenario *s)
 	if (s->only_event != UINT64_MAX) {
 		x->first_event = x->last_event = s->only_event;
 		x->use_every = 1;
+		if (x->repair)
+			x->repair = x->repair_crash = 1;
 	}
 }
 
@@ -143,6 +149,9 @@ static char *run_crashing(struct scenario *s, struct world *w)
 	scenario_totals.examined += x.examined;
 	scenario_totals.recoveries += x.recoveries;
 	scenario_totals.deep += x.deep;
+	scenario_totals.repairs += x.repairs;
+	scenario_totals.repairs_cut += x.repairs_cut;
+	scenario_totals.repairs_without_room += x.repairs_without_room;
 	scenario_totals.duplicates += x.duplicates;
 	scenario_totals.mounts += x.mounts;
 	explore_free(&x);

@@ -17,6 +17,7 @@ struct scenario {
 	bool fine;			/* compare after every step */
 	bool thorough, light;		/* light: a quarter of the quick one */
 	bool recoveries;		/* what a quick exploration leaves out: recoveries of what stayed visible, at every event */
+	unsigned repair;		/* every so many images are repaired; 0: none */
 	double until;			/* in seconds of scenario_clock() */
 	unsigned randoms;		/* selections of each crash point; 0: as usual */
 	uint64_t only_event;		/* UINT64_MAX: all */
@@ -39,7 +40,10 @@ char *scenario_command(const struct scenario *scenario);
 /* Runs it; a failure is made small and told. Takes the steps over. 0 or 1. */
 int scenario_judge(struct scenario *scenario);
 
-/* teeth.c: faults in the bricks and, in the test build of the core, in the core itself: each must be noticed. How many were not. */
-int teeth(double until, unsigned bricks, bool verbose);
+/*
+ * teeth.c: faults in the bricks and, in the test build of the core, in the core itself: each must be noticed; from: the first one
+ * that is tried, in the order of the table (not 0: no persists are dropped). How many were not noticed.
+ */
+int teeth(double until, unsigned bricks, unsigned from, bool verbose);
 
 #endif

@@ -26,6 +26,7 @@ struct trial {
 	bool forget;
 	int mutation;
 	unsigned randoms;		/* of each crash point, when the fault needs a tear in one place */
+	bool repair;			/* the images are repaired, too */
 	bool hard, light;
 };
 
@@ -33,7 +34,7 @@ struct trial {
 static void run_trial(const struct trial *t, int out)
 {
 	struct scenario s = {.crash = true, .bricks = t->bricks, .maps = t->maps, .start = t->start, .blocks = 32, .seed = 1,
-			     .until = 1e9, .light = t->light, .recoveries = t->hard, .randoms = t->randoms, .only_event = UINT64_MAX, .drop = t->drop, .forget = t->forget};
+			     .until = 1e9, .light = t->light, .recoveries = t->hard, .repair = t->repair, .randoms = t->randoms, .only_event = UINT64_MAX, .drop = t->drop, .forget = t->forget};
 	char *why, *bad;
 	ssize_t n;
 
@@ -158,6 +159,7 @@ static const struct trial faults[] = {
 	{.mutation = MUTATE_DATA_BEHIND_BATCH, .steps = "write /c 0 9000; fsync /c"},
 	{.mutation = MUTATE_RELEASE_EARLY, .start = 1, .steps = "unlink /b; unlink /d/b; write /c 0 9000; write /e/a 0 9000"},
 	{.mutation = MUTATE_RELEASE_EARLY, .start = 1, .bricks = 3, .steps = "unlink /d/a; write /c 0 100; tick"},
+	{.mutation = MUTATE_RELEASE_EARLY, .start = 2, .steps = "append /d/v 1100k; fsync /l; write /n 0 9000"},
 	{.mutation = MUTATE_DROPS_IGNORED, .start = 1, .steps = "truncate /d/a 60; append /d/a 100"},
 	{.mutation = MUTATE_SHRINK_UNHELD, .start = 1, .steps = "truncate /b 9000; append /b 500"},
 	{.mutation = MUTATE_GAP_OF_WRITE, .start = 1, .steps = "truncate /b 60; tick; write /b 3000 100; fsync /b"},
@@ -172,19 +174,20 @@ static const struct trial faults[] = {
 	{.mutation = MUTATE_EPOCH_KEPT, .steps = "remount; mkdir /c; remount; mkdir /e; tick"},
 	{.mutation = MUTATE_ORPHANS_KEPT, .start = 1, .steps = "open 0 /d/a; unlink /d/a; write @0 0 200k; tick; close 0"},
 	{.mutation = MUTATE_LEAKS_KEPT, .steps = "write /c 0 3m; tick"},
+	{.mutation = MUTATE_NO_LOG_COUNTS, .repair = true, .steps = "mkdir /c; tick"},
 	{.mutation = MUTATE_SUPER_UNCHECKED, .steps = "remount; mkdir /c; tick"},
 	{.mutation = MUTATE_SEGMENT_UNCHECKED, .randoms = 60, .steps = "checkpoint; mkdir /c; checkpoint; remount; mkdir /e; tick"},
 	{.mutation = MUTATE_BATCH_UNCHECKED, .steps = "mkdir /c; tick; write /c/x 0 100; fsync /c/x"},
 #endif
 };
 
-int teeth(double until, unsigned bricks, bool verbose)
+int teeth(double until, unsigned bricks, unsigned from, bool verbose)
 {
 	unsigned i, noticed = 0;
-	int bad = drop_persists(until, bricks, verbose);
+	int bad = from ? 0 : drop_persists(until, bricks, verbose);
 	char text[512];
 
-	for (i = 0; i < sizeof(faults) / sizeof(faults[0]) && scenario_clock() < until; i++) {
+	for (i = from; i < sizeof(faults) / sizeof(faults[0]) && scenario_clock() < until; i++) {
 		struct trial t = faults[i], control;
 		enum verdict v;
 
@@ -208,7 +211,7 @@ int teeth(double until, unsigned bricks, bool verbose)
 		noticed += v == NOTICED;
 		bad += tell(&t, v, text, verbose);
 	}
-	printf("teeth: %u faults, %u were noticed\n", i, noticed);
+	printf("teeth: %u faults, %u were noticed\n", i > from ? i - from : 0, noticed);
 	if (scenario_clock() >= until)
 		printf("teeth: the time was up before everything was tried\n");
 	return bad;

@@ -224,6 +224,8 @@ const char *workload_start(unsigned start)
 		"mkdir /d",
 		"mkdir /d; write /a 0 100; write /b 0 10000; write /d/a 0 1300k; link /b /d/b; symlink /d/c 20; "
 		"mkdir /e; create /e/a; setxattr /b user.old 30",
+		"mkdir /d; mkdir /e; write /k 0 9000; write /d/v 0 9000; write /d/w 0 20000; write /l 0 5000; write /d/x 0 1300k; "
+		"write /d/y 0 1300k",
 	};
 
 	return starts[start % WORKLOAD_STARTS];
@@ -313,6 +315,45 @@ size_t workload_classics(void)
 const char *workload_classic(size_t number)
 {
 	return classics[number];
+}
+
+/* One that gives storage up, ... */
+static const char *const droppers[] = {
+	"unlink /d/v",		"unlink /d/w",		"rename /k /d/w",	"truncate /d/v 0",	"truncate /d/w 60",
+	"append /d/w 70000",	"append /d/v 1100k",	"unlink /d/x",		"truncate /d/x 100",	"punch /d/x 0 2m",
+	"open 0 /d/w; unlink /d/w; close 0",
+};
+/* ... something between, or nothing, */
+static const char *const between[] = {"", "tick; ", "fsync /l; "};
+/* ... one that takes some, as much, less or more, whole pages or parts, */
+static const char *const takers[] = {
+	"write /n 0 9000",	"write /n 0 20000",	"write /e/n 0 5000; write /e/m 0 3000",	"append /l 9000",
+	"write /n 0 1300k",	"write /n 8000 1000",	"falloc /n 0 12000; write /n 100 50",	"truncate /l 0; write /l 0 20000",
+};
+/* ... and what follows: the same again, too. */
+static const char *const endings[] = {"", "; fsync /e; fsync /l", "; tick; unlink /l; write /o 0 9000; fsync /o; unlink /d/y; write /e/p 0 2m"};
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+size_t workload_reuses(void)
+{
+	return COUNT(droppers) * COUNT(between) * COUNT(takers) * COUNT(endings);
+}
+
+void workload_reuse(struct workload *w, size_t number)
+{
+	size_t d = number % COUNT(droppers), b = number / COUNT(droppers) % COUNT(between);
+	size_t t = number / COUNT(droppers) / COUNT(between) % COUNT(takers);
+	size_t e = number / COUNT(droppers) / COUNT(between) / COUNT(takers) % COUNT(endings);
+	char text[512], *bad;
+
+	/* what was never there cannot be written */
+	snprintf(text, sizeof(text), "%s; %s%s%s%s", droppers[d], between[b], strstr(takers[t], "falloc /n") ? "create /n; " : "",
+		 takers[t], endings[e]);
+	if (workload_parse(w, text, &bad)) {
+		fprintf(stderr, "crash: reuse %zu does not parse: %s\n", number, bad);
+		abort();
+	}
 }
 
 static void random_path(uint64_t *r, char *path)

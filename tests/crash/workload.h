@@ -61,8 +61,12 @@ void step_text(const struct step *step, char *text, size_t size);
 uint64_t random_next(uint64_t *state);
 uint64_t random_below(uint64_t *state, uint64_t n);
 
-/* What short sequences start from: 0: empty but for /d; 1: files of every form, a link, a symlink, a deeper directory. */
-#define WORKLOAD_STARTS 2
+/*
+ * What sequences start from: 0: empty but for /d; 1: files of every form, a link, a symlink, a deeper directory; 2: small
+ * files one behind the other in a packed block, and large ones.  Short sequences start from the first two.
+ */
+#define WORKLOAD_STARTS 3
+#define WORKLOAD_SHORT_STARTS 2
 const char *workload_start(unsigned start);
 /* The alphabet of short sequences. */
 size_t workload_letters(void);
@@ -70,6 +74,9 @@ void workload_letter(size_t number, struct step *step);
 /* Sequences that have broken filesystems before, from start 1: each of the orders of brickfs-format(5) has some. */
 size_t workload_classics(void);
 const char *workload_classic(size_t number);
+/* Sequences that drop storage and take some at once, from start 2; all of a number are different. */
+size_t workload_reuses(void);
+void workload_reuse(struct workload *workload, size_t number);
 /* Many steps at random over 3 directories; heavy: sizes that fill small bricks. */
 void workload_random(struct workload *workload, uint64_t seed, size_t steps, bool heavy);
 

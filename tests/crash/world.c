@@ -117,11 +117,21 @@ static void complain(void *arg, const char *code, const char *text)
 	free(old);
 }
 
-static int mount_with(struct sim *sim, struct fs **fs, bool check, struct complaints *complaints)
+enum how { MOUNT, CHECK, REPAIR };
+
+static bool always(void *arg, const struct fs_problem *problem, const char *text)
+{
+	(void)arg;
+	(void)problem;
+	(void)text;
+	return true;
+}
+
+static int mount_with(struct sim *sim, struct fs **fs, enum how how, struct complaints *complaints)
 {
 	struct fs_options options = {.backend = &backend_sim, .backend_context = sim, .endpoints = endpoints,
-				     .endpoint_count = sim_bricks(sim), .noatime = true, .manual = true, .check = check,
-				     .readonly = check, .problem = complain, .problem_arg = complaints};
+				     .endpoint_count = sim_bricks(sim), .noatime = true, .manual = true, .check = how != MOUNT,
+				     .readonly = how != MOUNT, .decide = how == REPAIR ? always : NULL, .problem = complain, .problem_arg = complaints};
 
 	*fs = NULL;
 	return fs_mount(fs, &options);
@@ -134,7 +144,7 @@ int world_mount(struct sim *sim, struct fs **fs, bool crashed, char **why)
 	int rc;
 
 	*why = NULL;
-	rc = mount_with(sim, fs, false, &complaints);
+	rc = mount_with(sim, fs, MOUNT, &complaints);
 	if (rc) {
 		*why = say("mount: %s (%s)%s%s", strerror(-rc), fs_error_text(), complaints.text ? "; it told " : "",
 			   complaints.text ? complaints.text : "");
@@ -309,7 +319,7 @@ char *world_check(struct sim *sim, bool crashed)
 	struct fs *fs;
 	int rc;
 
-	rc = mount_with(sim, &fs, true, &complaints);
+	rc = mount_with(sim, &fs, CHECK, &complaints);
 	if (rc) {
 		why = say("fsck cannot open it: %s (%s)", strerror(-rc), fs_error_text());
 	} else {
@@ -325,7 +335,37 @@ char *world_check(struct sim *sim, bool crashed)
 	return why;
 }
 
-char *(*world_repair)(struct sim *sim, uint64_t *found);
+char *world_repair(struct sim *sim, struct tree *shown, bool *no_room)
+{
+	struct complaints complaints = {0};
+	struct fs_check_result result;
+	char *why = NULL;
+	struct fs *fs;
+	int rc;
+
+	rc = mount_with(sim, &fs, REPAIR, &complaints);
+	if (rc) {
+		why = say("fsck -y cannot open it: %s (%s)", strerror(-rc), fs_error_text());
+	} else {
+		rc = fs_check(fs, &result);
+		if (rc || result.problems > result.repairable)
+			why = say("fsck -y: %s, %llu problems: %s", rc ? strerror(-rc) : "done",
+				  (unsigned long long)result.problems, complaints.text ? complaints.text : "none was told");
+		if (!why && shown)
+			tree_take(shown, fs, &why);
+		if (!why) {
+			rc = fs_repair(fs);
+			*no_room = rc == -ENOSPC;
+			if (rc && !*no_room)
+				why = say("fsck -y: the repair: %s (%s)", strerror(-rc), fs_error_text());
+		}
+		rc = fs_unmount(fs);
+		if (rc && !why)
+			why = say("end of fsck -y: %s", strerror(-rc));
+	}
+	free(complaints.text);
+	return why;
+}
 
 /* Growing a file must show zeroes, whatever the crash left behind its end. */
 static char *check_tails(struct fs *fs, const struct tree *tree)

@@ -7,6 +7,7 @@
 #define TESTS_WORLD_H
 
 #include "simbrick.h"
+#include "tree.h"
 #include "workload.h"
 
 #define WORLD_BRICKS_MAX 8
@@ -55,10 +56,10 @@ void world_close(struct world *world);
 /* fsck.brickfs -n: NULL, or what it found. crashed: what the next mount mends by itself is no problem. */
 char *world_check(struct sim *sim, bool crashed);
 /*
- * fsck.brickfs -y, for a core that can repair: repairs what a crash left; *found: how much there was. NULL, or what went
- * wrong.  While it is NULL, repairs are not tried.
+ * fsck.brickfs -y, with fs_repair() also where a mount would do: NULL, or what went wrong; damage that it tells is wrong.  shown: what
+ * can be seen of it before the repair, or NULL. *no_room: there are too few blocks, and nothing was changed.
  */
-extern char *(*world_repair)(struct sim *sim, uint64_t *found);
+char *world_repair(struct sim *sim, struct tree *shown, bool *no_room);
 /*
  * Everything that must hold of a filesystem that was mounted after a crash and unmounted in order: it checks
  * clean, looks as `tree`, has no old bytes behind ends of files, takes new files, lets everything be
