@@ -217,12 +217,19 @@ static int take(int process, int fd, char *words, size_t size)
 	len = sizeof(peer);
 	if (getpeername(ours, (struct sockaddr *)&peer, &len))
 		goto none;
-	if (peer.ss_family == AF_INET)
+	if (peer.ss_family == AF_INET) {
 		snprintf(words, size, "tcp port %u", ntohs(((struct sockaddr_in *)(void *)&peer)->sin_port));
-	else if (peer.ss_family == AF_UNIX && len > sizeof(sa_family_t))
-		snprintf(words, size, "%.80s", ((struct sockaddr_un *)(void *)&peer)->sun_path);
-	else
+		return ours;
+	}
+	/* One of the two ends has a name, that of the socket which was connected to. */
+	if (peer.ss_family == AF_UNIX && len <= sizeof(sa_family_t)) {
+		len = sizeof(peer);
+		if (getsockname(ours, (struct sockaddr *)&peer, &len))
+			goto none;
+	}
+	if (peer.ss_family != AF_UNIX || len <= sizeof(sa_family_t))
 		goto none;
+	snprintf(words, size, "%.80s", ((struct sockaddr_un *)(void *)&peer)->sun_path);
 	return ours;
 
 none:

@@ -8,7 +8,7 @@
 # the programs. After each end of a mount fsck.brickfs -n looks first, then everything is read and compared.
 # While bricks come and go no call may fail: it waits.
 #
-# SOAK_SECONDS (120) how long; SOAK_SEED (random); SOAK_PAUSE="5 20" seconds between faults; SOAK_FAULTS="brick mount" only these kinds;
+# SOAK_SECONDS (120) how long; SOAK_SEED (random); SOAK_PAUSE="5 20" seconds between faults (2 to 8 in short ones); SOAK_FAULTS="brick mount" only these kinds;
 # SOAK_DIR=DIR the pools, journals and logs are kept there, and what is there already is gone on with. By hand:
 #
 #   SOAK_SECONDS=2400 SOAK_SEED=7 LIMIT=3000 bash run.sh soak-unix-3
@@ -32,7 +32,8 @@ program=$BUILD/tests/functional/soak
 [ -x "$program" ] || fail "$program is not built"
 seconds=${SOAK_SECONDS:-120}
 seed=${SOAK_SEED:-$RANDOM}
-read -r pause_from pause_to <<<"${SOAK_PAUSE:-5 20}"
+# A short one has to have all kinds of faults too.
+read -r pause_from pause_to <<<"${SOAK_PAUSE:-$([ "$seconds" -gt 300 ] && echo 5 20 || echo 2 8)}"
 read -r -a kinds <<<"${SOAK_FAULTS:-brick brick brick2 bricks restart stop-brick stop-mount cut cut revoke mount mount mount-brick remount worker}"
 workers=3
 patience=300 # seconds; a limit against hanging
@@ -392,6 +393,7 @@ else
 	mount_again
 fi
 total=0
+deck=()
 while [ $((SECONDS - began)) -lt "$seconds" ]; do
 	random $(((pause_to - pause_from) * 10 + 1))
 	wake=$((SECONDS + pause_from + R / 10))
@@ -399,8 +401,12 @@ while [ $((SECONDS - began)) -lt "$seconds" ]; do
 		look
 		sleep 0.2
 	done
-	random ${#kinds[@]}
-	now=${kinds[R]}
+	# Dealt like cards: each kind has its turn before one comes again.
+	[ ${#deck[@]} -gt 0 ] || deck=("${kinds[@]}")
+	random ${#deck[@]}
+	now=${deck[R]}
+	unset "deck[R]"
+	deck=("${deck[@]}")
 	fault "$now" || continue
 	faults[$now]=$((${faults[$now]-0} + 1))
 	total=$((total + 1))
