@@ -89,3 +89,10 @@ tests_functional_persist_SOURCES = tests/functional/persist.c \
 tests_functional_persist_LDADD = common/libbrick.la
 tests_functional_ten_SOURCES = tests/functional/ten.c
 tests_functional_ten_LDADD = common/libbrick.la
+
+# Clients that no brick should suffer from.
+FUNCTIONAL_RUNS += tests/functional/hostile-tcp.run tests/functional/hostile-unix.run
+EXTRA_DIST += tests/functional/hostile.sh
+check_PROGRAMS += tests/functional/hostile
+tests_functional_hostile_SOURCES = tests/functional/hostile.c
+tests_functional_hostile_LDADD = common/libbrick.la common/libcommon.la
