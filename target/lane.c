@@ -22,6 +22,7 @@
 #define LANE_STACK	(512u << 10)
 #define LANE_LINGER_MS	1000
 #define LANE_LOOK_NS	100000000ull
+#define LANE_ENTER_NS	1000000000ull
 #define LANE_NOTICES	8 /* that may wait to be sent; what comes then is lost */
 
 /*
@@ -662,6 +663,28 @@ static struct lane *drop(struct server *server, struct peer_place *place)
 	return lane;
 }
 
+/*
+ * A place for a connection that has come.  When so many are on their way out that no more can be sent after them, it waits a
+ * moment for one to be gone: that is soon, and whoever comes behind would be no better off.  With server.lock held.
+ */
+static int enter(struct lane *lane, struct peer_place **taken)
+{
+	struct server *server = lane->server;
+	uint64_t until_ns = now_ns() + LANE_ENTER_NS;
+	const struct timespec until = {.tv_sec = (time_t)(until_ns / 1000000000u), .tv_nsec = (long)(until_ns % 1000000000u)};
+	int ret;
+
+	for (;;) {
+		if (atomic_load(&server->stopping))
+			return -ESHUTDOWN;
+		ret = peers_enter(&server->peers, &lane->place, &lane->peer.key, taken);
+		if (ret != -EAGAIN)
+			return ret;
+		if (pthread_cond_timedwait(&server->changed, &server->lock, &until) == ETIMEDOUT)
+			return -EUSERS;
+	}
+}
+
 int lane_start(struct server *server, struct conn *conn, const struct transport *transport, const struct peer *peer)
 {
 	struct lane *lane = calloc(1, sizeof(*lane));
@@ -690,7 +713,7 @@ int lane_start(struct server *server, struct conn *conn, const struct transport 
 	conn->ops->start(conn, &lane->closing);
 
 	pthread_mutex_lock(&server->lock);
-	entry = ret = atomic_load(&server->stopping) ? -ESHUTDOWN : peers_enter(&server->peers, &lane->place, &peer->key, &place);
+	entry = ret = enter(lane, &place);
 	if (place) {
 		dropped = drop(server, place);
 		who = dropped->peer;

@@ -15,7 +15,7 @@
 
 #include "report.h"
 
-#define BACKLOG 128
+#define BACKLOG 1024 /* a crowd that is connecting must not keep others from being heard */
 
 /* True when somebody answers at the socket; -ve: cannot tell. */
 static int somebody_listens(const struct sockaddr_un *addr)

@@ -13,7 +13,7 @@
 
 #include "report.h"
 
-#define BACKLOG		  128
+#define BACKLOG		  1024 /* a crowd that is connecting must not keep others from being heard */
 #define USER_TIMEOUT_MS	  30000 /* sent and not acknowledged for this long: the peer is gone (tcp(7)) */
 #define KEEPALIVE_IDLE_S  10
 #define KEEPALIVE_EVERY_S 5

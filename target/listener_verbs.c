@@ -18,7 +18,7 @@
 
 #include "report.h"
 
-#define BACKLOG 128
+#define BACKLOG 1024 /* a crowd that is connecting must not keep others from being heard */
 
 struct verbs_listener {
 	struct rdma_event_channel *channel;

@@ -226,9 +226,10 @@ int peers_enter(struct peers *peers, struct peer_place *place, const struct peer
 		ret = PEERS_SHARE;
 	else if (peers->greeting >= limits->greeting)
 		ret = PEERS_FULL;
-	if (ret && (peers->dropped >= limits->greeting || group->dropped >= limits->peer_greeting)) {
+	if (ret && (group->dropped >= limits->peer_greeting || peers->dropped >= limits->greeting)) {
+		ret = group->dropped >= limits->peer_greeting ? -EUSERS : -EAGAIN;
 		peers_put(peers, group);
-		return -EUSERS;
+		return ret;
 	}
 	/* before anyone goes: what can fail has not failed then */
 	member = member_of(group, key->member);

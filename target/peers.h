@@ -70,8 +70,8 @@ enum peers_entry {
 };
 /*
  * A connection comes.  enum peers_entry, with *drop the one whose place it has now: that one is to be closed.
- * -EUSERS: of its peer as many as its share, or in all as many as there are places, have lost theirs and are not gone yet;
- * -ENOMEM.
+ * -EUSERS: as many of its peer as its share have lost theirs and are not gone yet; -EAGAIN: in all as many as there are
+ * places have, so that it should be tried again when one of them is gone; -ENOMEM.
  */
 int peers_enter(struct peers *peers, struct peer_place *place, const struct peer_key *key, struct peer_place **drop);
 /* It has said hello.  False: too late, it has lost its place. */

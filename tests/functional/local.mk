@@ -99,3 +99,10 @@ EXTRA_DIST += tests/functional/soak.sh
 check_PROGRAMS += tests/functional/soak
 tests_functional_soak_SOURCES = tests/functional/soak.h tests/functional/soak.c tests/functional/soak-work.c tests/functional/soak-settle.c \
 	tests/functional/soak-model.h tests/functional/soak-model.c tests/functional/soak-bytes.h tests/functional/soak-bytes.c
+
+# Clients that no brick should suffer from.
+FUNCTIONAL_RUNS += tests/functional/hostile-tcp.run tests/functional/hostile-unix.run
+EXTRA_DIST += tests/functional/hostile.sh
+check_PROGRAMS += tests/functional/hostile
+tests_functional_hostile_SOURCES = tests/functional/hostile.c
+tests_functional_hostile_LDADD = common/libbrick.la common/libcommon.la

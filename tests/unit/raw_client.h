@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "server.h"
@@ -109,6 +110,22 @@ static int answer(struct client *c, uint16_t type)
 	ck_assert_int_eq(got, type | WIRE_REPLY);
 	ck_assert_uint_eq(header.id, c->id);
 	return wire_errno(header.status);
+}
+
+/* Those that lost their places are gone: as many as there are places may be on their way out. */
+static inline void settled(void)
+{
+	const struct timespec pause = {.tv_nsec = 1000000};
+	uint32_t left;
+
+	for (;;) {
+		pthread_mutex_lock(&server->lock);
+		left = server->peers.dropped;
+		pthread_mutex_unlock(&server->lock);
+		if (!left)
+			return;
+		nanosleep(&pause, NULL);
+	}
 }
 
 static int try_hello(struct client *c, uint32_t maps)

@@ -69,22 +69,6 @@ static int connect_as(uint64_t group, uint64_t member)
 	return pair[0];
 }
 
-/* Those that lost their places are gone: as many as there are places may be on their way out. */
-static void settled(void)
-{
-	const struct timespec pause = {.tv_nsec = 1000000};
-	uint32_t left;
-
-	for (;;) {
-		pthread_mutex_lock(&server->lock);
-		left = server->peers.dropped;
-		pthread_mutex_unlock(&server->lock);
-		if (!left)
-			return;
-		nanosleep(&pause, NULL);
-	}
-}
-
 static bool closed(int fd)
 {
 	uint8_t byte;

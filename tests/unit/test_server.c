@@ -309,6 +309,7 @@ START_TEST(limits)
 	c[0] = open_client(&transport_tcp);
 	for (int i = 0; i < 6; i++)
 		fd[i] = connect_raw(&transport_tcp);
+	settled();
 	c[1] = open_client(&transport_tcp); /* the same peer, which has its share: it is let in all the same */
 	for (int i = 0; i < 4; i++)
 		ck_assert_int_eq(preamble(fd[i], NULL, 0, NULL), -EUSERS);
