@@ -23,7 +23,17 @@ static struct inode *get(struct fs *fs, uint64_t ino)
 	return i ? i : ns_new_inode(fs, ino);
 }
 
-static int apply_inode(struct fs *fs, const struct fmt_inode *r)
+/*
+ * Positions count up by one with each name: what is passed over was given in records that are lost. Of a directory that is not known
+ * from before nothing can be said, and a checkpoint leaves out what was removed.
+ */
+static void pass_cookies(struct inode *dir, uint64_t next, bool head)
+{
+	if (head && dir->known && next > dir->dir->next_cookie)
+		dir->dir->unseen += next - dir->dir->next_cookie;
+}
+
+static int apply_inode(struct fs *fs, const struct fmt_inode *r, bool head)
 {
 	struct inode *i = get(fs, r->ino);
 
@@ -31,7 +41,11 @@ static int apply_inode(struct fs *fs, const struct fmt_inode *r)
 		return -EUCLEAN;	/* numbers are never used twice, and types do not change */
 	if (!i || (S_ISDIR(r->mode) && ns_make_dir(i)))
 		return -ENOMEM;
+	if (i->dir)
+		pass_cookies(i, r->next_cookie, head);
 	i->known = true;
+	if (fs->options.check)
+		i->batch = fs->log.applying;
 	i->mode = r->mode;
 	i->nlink = r->nlink;
 	i->uid = r->uid;
@@ -67,6 +81,7 @@ static int apply_inode(struct fs *fs, const struct fmt_inode *r)
 
 static void touch_dir(struct inode *dir, uint64_t cookie, const struct timespec *time, bool head)
 {
+	pass_cookies(dir, cookie, head);
 	if (dir->dir->next_cookie <= cookie)
 		dir->dir->next_cookie = cookie + 1;
 	if (head)
@@ -89,6 +104,7 @@ static int apply_dentry(struct fs *fs, const struct fmt_dentry *r, bool head)
 		return -ENOMEM;
 	d->cookie = r->cookie;
 	d->time = r->time;
+	pass_cookies(dir, r->cookie, head);
 	ns_add_dentry(fs, d, false);
 	touch_dir(dir, r->cookie, &r->time, head);
 	return 0;
@@ -103,7 +119,7 @@ int apply_record(struct fs *fs, const struct fmt_record *r, bool head)
 
 	switch (r->type) {
 	case FMT_INODE:
-		return apply_inode(fs, &r->inode);
+		return apply_inode(fs, &r->inode, head);
 	case FMT_INODE_GONE:
 		i = ns_find(fs, r->gone);
 		if (i) {
@@ -122,6 +138,8 @@ int apply_record(struct fs *fs, const struct fmt_record *r, bool head)
 		d = ns_dentry_at(i, r->dentry_gone.cookie);
 		if (d)
 			ns_remove_dentry(fs, d);
+		else if (head && i->dir->unseen && r->dentry_gone.cookie < i->dir->next_cookie)
+			i->dir->unseen--;	/* it was one of those, and is gone */
 		touch_dir(i, r->dentry_gone.cookie, &r->dentry_gone.time, head);
 		return 0;
 	case FMT_XATTR:

@@ -75,6 +75,12 @@ static uint64_t end_of(const struct inode *i)
 
 /* ---- what is lost, by its bytes */
 
+/* Behind the damage nobody can tell. */
+static const char *or_removed(const struct fs *fs)
+{
+	return fs->records_lost ? "; or it was changed or removed in the part of the log that is lost" : "";
+}
+
 /* File blocks [from, to) are not there. */
 static void print_range(FILE *out, const struct inode *i, uint64_t from, uint64_t to, unsigned *count)
 {
@@ -124,25 +130,37 @@ static void check_blocks(struct fs *fs, struct inode *i)
 		}
 	}
 	if (text)
-		fs_damage(fs, "blocks-lost", "inode %" PRIu64 " (%s): %" PRIu64 " of %" PRIu64 " blocks are lost: bytes %s",
-			  i->ino, fs_path(fs, i), i->recorded_blocks - blocks, i->recorded_blocks, text);
+		fs_damage(fs, "blocks-lost", "inode %" PRIu64 " (%s): %" PRIu64 " of %" PRIu64 " blocks are lost: bytes %s%s",
+			  i->ino, fs_path(fs, i), i->recorded_blocks - blocks, i->recorded_blocks, text, or_removed(fs));
 	else
 		fs_damage(fs, "blocks-lost", "inode %" PRIu64 " (%s): %" PRIu64 " of at least %" PRIu64 " blocks are lost; it was sparse, "
-			  "and which of its %" PRIu64 " holes they were cannot be told",
-			  i->ino, fs_path(fs, i), i->recorded_blocks - blocks, i->recorded_blocks, total > blocks ? total - blocks : 0);
+			  "and which of its %" PRIu64 " holes they were cannot be told%s",
+			  i->ino, fs_path(fs, i), i->recorded_blocks - blocks, i->recorded_blocks, total > blocks ? total - blocks : 0,
+			  or_removed(fs));
 	free(text);
 }
 
 /* ---- runs of pages */
 
-static int claim_run(struct fs *fs, struct inode *i)
+/* Who of the first n, which have claimed theirs, has one of its pages. */
+static const struct inode *sharer(struct inode *const *runs, size_t n, const struct inode *i)
 {
+	for (size_t k = 0; k < n; k++)
+		if (runs[k]->form == FMT_RUN && runs[k]->run < i->run + ((uint64_t)i->length << FMT_PAGE_SHIFT) &&
+		    i->run < runs[k]->run + ((uint64_t)runs[k]->length << FMT_PAGE_SHIFT))
+			return runs[k];
+	return i;
+}
+
+static int claim_run(struct fs *fs, struct inode *const *runs, size_t at)
+{
+	struct inode *i = runs[at];
 	uint64_t block = i->run & ~(FMT_BLOCK - 1);
 	int r;
 
 	if (!vol_has(fs->vol, block)) {
-		fs_damage(fs, "pages-lost", "inode %" PRIu64 " (%s): all of its %" PRIu64 " bytes are lost with packed block %016" PRIx64,
-			  i->ino, fs_path(fs, i), i->size, block);
+		fs_damage(fs, "pages-lost", "inode %" PRIu64 " (%s): all of its %" PRIu64 " bytes are lost with packed block %016" PRIx64 "%s",
+			  i->ino, fs_path(fs, i), i->size, block, or_removed(fs));
 		i->lossy = !fs->options.check;
 		if (fs->options.check) {
 			ns_set_form(fs, i, FMT_INLINE);
@@ -155,6 +173,8 @@ static int claim_run(struct fs *fs, struct inode *i)
 		return r;
 	fs_damage(fs, "pages-shared", "inode %" PRIu64 " (%s): pages at %016" PRIx64 " belong to an older file too; "
 		  "one of the two has the other's bytes", i->ino, fs_path(fs, i), i->run);
+	if (fs->options.check)
+		stale_pages(fs, i, sharer(runs, at, i));
 	return fs->options.check ? copy_out_add(fs, i, 0, 0) : 0;
 }
 
@@ -171,7 +191,7 @@ static int claim_runs(struct fs *fs)
 	if (n)
 		qsort(runs, n, sizeof(*runs), by_ino);
 	for (size_t k = 0; k < n && !r; k++)
-		r = claim_run(fs, runs[k]);
+		r = claim_run(fs, runs, k);
 	free(runs);
 	return r;
 }

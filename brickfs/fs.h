@@ -49,6 +49,7 @@ struct dir {
 	struct dir_slot *slot;		/* ascending cookies */
 	uint32_t used, room, removed;
 	uint64_t next_cookie;
+	uint64_t unseen;		/* replay: positions that a later record shows were given, and no record tells for what */
 	struct inode *parent;		/* the root's is itself */
 	uint32_t subdirs;
 };
@@ -146,6 +147,7 @@ struct log {
 	uint32_t idle;			/* of heads, those at the end that hold nothing but marks: freed when a new one is begun */
 	uint64_t epoch;			/* the highest in any segment that was found */
 	uint64_t top;			/* the highest batch number in any of them */
+	uint64_t applying;		/* replay: the batch of the head whose records are applied; 0: of a checkpoint */
 	uint64_t fresh;			/* the segment that the last fresh batch began */
 };
 
@@ -376,6 +378,9 @@ int copy_out_add(struct fs *fs, struct inode *inode, uint32_t fblock, uint32_t c
 /* ---- compare.c: the namespace against the bricks' list; *leaks: addresses to be freed, malloc'ed */
 int compare(struct fs *fs, uint64_t **leaks, size_t *leak_count);
 int find_leaks(struct fs *fs, uint64_t **leaks, size_t *leak_count);	/* only that, and nothing is told */
+/* ---- stale.c: fsck, behind the comparison: what is known to be older than it was, or to lack names */
+void stale(struct fs *fs);
+void stale_pages(struct fs *fs, const struct inode *one, const struct inode *two);	/* both claim the same pages */
 /* ---- adrift.c: fsck, behind compare(): those of the leaks that may be data are taken out of the list and get inodes */
 int adrift(struct fs *fs, uint64_t *leaks, size_t *leak_count);
 /* ---- rebuild.c: fsck, when no superblock is whole: fs->super from the log, or an error that says why it cannot be known */

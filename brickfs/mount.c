@@ -449,8 +449,10 @@ static int read_all(struct fs *fs, uint64_t **leaks, size_t *leak_count)
 	r = replay(fs);
 	if (!r)
 		r = compare(fs, leaks, leak_count);
-	if (!r)
+	if (!r) {
+		stale(fs);
 		r = adrift(fs, *leaks, leak_count);
+	}
 	if (r && !fs_error_text()[0])
 		fs_set_error(r, "reading the metadata failed: %s%s%s", strerror(-r), vol_text(fs->vol)[0] ? ": " : "",
 			     vol_text(fs->vol));

@@ -46,6 +46,8 @@ const struct fs_problem fs_problems[] = {
 	{ "log-hole", "batches in the log that were durable are lost or damaged", "what stands behind them is kept", false, true, true },
 	{ "log-short", "the log does not end where a clean unmount left it", "it ends where it can be read", false, true, true },
 	{ "adrift", "data that no inode claims, while records of the log are lost", "it gets an inode and a name in lost+found", false, true, false },
+	{ "older", "a file whose last records are lost: what is left of them is older than its data", "it stays as it was then", false, true, false },
+	{ "names-lost", "a directory in which names were given by records that are lost", "it goes on without them", false, true, false },
 	{ "unproven", "what is known of an inode comes from a batch whose checksum is wrong, and looks sound", "it is kept as it is", false, true, false },
 	{ "bad-record", "a record makes no sense though its checksum is right", "it is passed over", false, true, true },
 	{ "marks-low", "an inode, pages or blocks with a number that no mark in the log allows", "the marks are raised; what has no number below the last one gets another", true, true, false },

@@ -274,6 +274,7 @@ static int apply_batch(struct replay *rp, uint64_t segment, uint64_t offset, con
 	struct fmt_record record;
 	size_t at = 0, size;
 
+	rp->fs->log.applying = head ? b->number : 0;
 	while (at < b->length) {
 		int r;
 

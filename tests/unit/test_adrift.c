@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Data that no inode claims: when the batches with a file's record are lost, fsck -y keeps its blocks, pages, and what stands behind
- * the end that an older record tells, in lost+found, byte for byte; the second check is clean; in an undamaged log they are leaks.
+ * Behind a hole in the log: when the batches with a file's record are lost, fsck -y keeps its blocks, pages, and what stands behind
+ * the end that an older record tells, in lost+found, byte for byte; the second check is clean; in an undamaged log they are leaks.  And what
+ * is known to be older than it was, or to lack names, is told so, file by file.
  */
 #include <check.h>
 #include <errno.h>
@@ -10,7 +11,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "intact.h"
+#include "fs.h"
+#include "sim_fs.h"
 
 static struct sim *sim;
 static struct fs *fs;
@@ -227,6 +229,122 @@ START_TEST(test_leak)
 }
 END_TEST
 
+static bool says(const char *text)
+{
+	for (unsigned k = 0; k < sim_problems.count && k < SIM_PROBLEMS; k++)
+		if (strstr(sim_problems.text[k], text))
+			return true;
+	return false;
+}
+
+/* The check tells exactly these of the two codes; then it is repaired, clean, and used. */
+static void tells(const char *text, bool older, bool names)
+{
+	struct fs_check_result result;
+	char *after;
+
+	fs = sim_mounted(sim, SIM_CHECK);
+	ck_assert_int_eq(fs_check(fs, &result), 0);
+	ck_assert_msg(says(text), "%s; not: %s", sim_all_told(), text);
+	ck_assert_msg(sim_told("older") == older && sim_told("names-lost") == names, "%s", sim_all_told());
+	fs_unmount(fs);
+	after = sim_fsck(sim, text);
+	ck_assert_ptr_nonnull(after);
+	free(after);
+	fs = sim_mounted(sim, SIM_RW);
+	sim_look(fs, FS_ROOT_INO);
+	finish();
+}
+
+/* Three names given in the lost part, one of them removed behind it; and one that was there before. */
+START_TEST(test_names)
+{
+	uint64_t dir, ino, at;
+	char text[64];
+
+	begin();
+	dir = sim_dir(fs, FS_ROOT_INO, "names");
+	sim_file(fs, dir, "before", 10, 1);
+	ck_assert_int_eq(fs_tick(fs), 0);
+	ino = sim_file(fs, dir, "one", 10, 1);
+	sim_file(fs, dir, "two", 10, 1);
+	sim_file(fs, dir, "three", 10, 1);
+	ck_assert_int_eq(fs_tick(fs), 0);
+	ck_assert_int_eq(fs_unlink(fs, dir, "before"), 0);
+	ck_assert_int_eq(fs_unlink(fs, dir, "two"), 0);
+	sim_file(fs, dir, "four", 10, 1);
+	end();
+	lose(&ino, 1, 0, &at);
+	snprintf(text, sizeof(text), "directory %llu (/names): 2 names", (unsigned long long)dir);
+	tells(text, false, true);
+}
+END_TEST
+
+/* A hole of a sparse file was filled in the lost part. */
+START_TEST(test_filled)
+{
+	uint64_t ino, at;
+	size_t from;
+	char text[96];
+
+	begin();
+	ino = sim_file(fs, FS_ROOT_INO, "filled", 0, 0);
+	sim_put(fs, ino, 8u << 20, 2u << 20, 5);
+	ck_assert_int_eq(fs_tick(fs), 0);
+	from = batches();
+	sim_put(fs, ino, 0, 4u << 20, 5);
+	end();
+	lose(&ino, 1, from, &at);
+	snprintf(text, sizeof(text), "inode %llu (/filled): it has 3 blocks, and its record knows of 1", (unsigned long long)ino);
+	tells(text, true, false);
+}
+END_TEST
+
+/* A file gave up its pages in the lost part, and another one has them. */
+START_TEST(test_pages_given)
+{
+	uint64_t ino, at;
+	struct stat st = { .st_size = 0 };
+	size_t from;
+	char text[96];
+
+	begin();
+	sim_file(fs, FS_ROOT_INO, "keeps the packed block", 20000, 4);
+	ino = sim_file(fs, FS_ROOT_INO, "old", 20000, 5);
+	ck_assert_int_eq(fs_tick(fs), 0);
+	from = batches();
+	ck_assert_int_eq(fs_setattr(fs, ino, &st, FS_SET_SIZE, &st), 0);
+	ck_assert_int_eq(fs_tick(fs), 0);
+	ck_assert_int_eq(fs_tick(fs), 0);
+	sim_file(fs, FS_ROOT_INO, "new", 20000, 6);
+	end();
+	lose(&ino, 1, from, &at);
+	snprintf(text, sizeof(text), "inode %llu (/old): its pages were given to inode", (unsigned long long)ino);
+	tells(text, true, false);
+}
+END_TEST
+
+/* A log without damage tells nothing of the kind, whatever was done, also after a crash. */
+START_TEST(test_nothing)
+{
+	struct sim_steps steps = { 0 };
+	struct fs_check_result result;
+
+	begin();
+	sim_fill(fs, &steps);
+	sim_steps_free(&steps);
+	end();
+	fs = sim_mounted(sim, SIM_CHECK);
+	ck_assert_int_eq(fs_check(fs, &result), 0);
+	ck_assert_msg(result.problems == result.repairable, "%s", sim_all_told());
+	for (struct inode *i = fs->all.next; i != &fs->all; i = i->next)
+		ck_assert(!i->dir || !i->dir->unseen);
+	fs_unmount(fs);
+	fs = sim_mounted(sim, SIM_RW);
+	finish();
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("adrift");
@@ -239,6 +357,10 @@ int main(void)
 	tcase_add_test(tcase, test_pages);
 	tcase_add_test(tcase, test_grown);
 	tcase_add_test(tcase, test_leak);
+	tcase_add_test(tcase, test_names);
+	tcase_add_test(tcase, test_filled);
+	tcase_add_test(tcase, test_pages_given);
+	tcase_add_test(tcase, test_nothing);
 	suite_add_tcase(suite, tcase);
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_NORMAL);
