@@ -125,7 +125,7 @@ static int64_t read_chunk(struct fs *fs, struct inode *i, uint8_t *buffer, size_
 {
 	struct io_list list = { .n = 0 };
 	uint64_t covered;
-	int r;
+	int r = 0;
 
 	pthread_rwlock_rdlock(&i->io);
 	pthread_mutex_lock(&fs->lock);
@@ -157,12 +157,15 @@ static int64_t read_chunk(struct fs *fs, struct inode *i, uint8_t *buffer, size_
 			length = size - done < FMT_BLOCK - in ? size - done : FMT_BLOCK - in;
 			if (addr)
 				list.io[list.n++] = (struct vol_io){ addr + in, buffer + done, (uint32_t)length, false };
+			else if (i->lost)
+				r = -EIO;
 			else
 				memset(buffer + done, 0, length);
 		}
 	}
 	pthread_mutex_unlock(&fs->lock);
-	r = list.n ? vol_io(fs->vol, list.io, list.n) : 0;
+	if (!r && list.n)
+		r = vol_io(fs->vol, list.io, list.n);
 	pthread_rwlock_unlock(&i->io);
 	return r ? r : (int64_t)size;
 }

@@ -76,6 +76,7 @@ struct inode {
 	bool known;			/* replay: a record was seen */
 	bool reached;			/* replay, directories: the root leads to it */
 	bool unproven;			/* fsck: something of it comes from a batch with a wrong checksum */
+	bool lost;			/* compare: it had more blocks, so a hole is not known to be one */
 	int wb_error;			/* of a background write, told once by flush or fsync */
 	uint64_t batch;			/* the last batch that holds (or will hold) a change of it */
 	uint64_t recorded_blocks;	/* of its record, for compare() */

@@ -85,3 +85,9 @@ TESTS += tests/unit/test_fsck
 
 dist_check_SCRIPTS += tests/unit/problems.sh
 TESTS += tests/unit/problems.sh
+
+check_PROGRAMS += tests/unit/test_blame
+tests_unit_test_blame_SOURCES = tests/unit/test_blame.c
+tests_unit_test_blame_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs $(CHECK_CFLAGS)
+tests_unit_test_blame_LDADD = tests/unit/libsimfs.la tests/crash/libsim.la brickfs/libcore.la $(CHECK_LIBS)
+TESTS += tests/unit/test_blame
