@@ -89,3 +89,10 @@ tests_functional_persist_SOURCES = tests/functional/persist.c \
 tests_functional_persist_LDADD = common/libbrick.la
 tests_functional_ten_SOURCES = tests/functional/ten.c
 tests_functional_ten_LDADD = common/libbrick.la
+
+# A proxy in front of a brick that alters what it says.
+FUNCTIONAL_RUNS += tests/functional/badbrick-tcp-2.run tests/functional/badbrick-unix-2.run
+EXTRA_DIST += tests/functional/badbrick.sh
+check_PROGRAMS += tests/functional/badbrick
+tests_functional_badbrick_SOURCES = tests/functional/badbrick.h tests/functional/badbrick.c tests/functional/badbrick-cases.c
+tests_functional_badbrick_LDADD = common/libcommon.la
