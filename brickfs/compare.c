@@ -120,7 +120,7 @@ static void check_blocks(struct fs *fs, struct inode *i)
 
 	if (blocks >= i->recorded_blocks)
 		return;
-	i->lossy = !fs->options.check;
+	i->lossy = !fs->options.check;	/* in fsck it is already as it will be when it was repaired */
 	/* A file that had every block says by itself which ones are gone; holes and losses of another one look the same. */
 	if (i->recorded_blocks == total && (out = open_memstream(&text, &length))) {
 		print_missing(out, fs, i, total);
@@ -294,10 +294,14 @@ static int gather_packed(struct fs *fs, struct set *packed)
 /* Foreign blocks that follow each other are one problem: a list of billions makes no billion of them. */
 static void tell_foreign(struct fs *fs, uint64_t first, uint64_t count)
 {
+	int brick = count ? vol_where(fs->vol, first) : -1;
+	const char *endpoint = brick < 0 ? "?" : vol_brick_endpoint(fs->vol, (unsigned)brick);
+
 	if (count == 1)
-		fs_damage(fs, "foreign-block", "block %016" PRIx64 " is of no kind that belongs to brickfs", first);
+		fs_damage(fs, "foreign-block", "block %016" PRIx64 " on brick %s is of no kind that belongs to brickfs", first, endpoint);
 	else if (count)
-		fs_damage(fs, "foreign-block", "%" PRIu64 " blocks from %016" PRIx64 " on are of no kind that belongs to brickfs", count, first);
+		fs_damage(fs, "foreign-block", "%" PRIu64 " blocks from %016" PRIx64 " on, on brick %s, are of no kind that belongs to brickfs",
+			  count, first, endpoint);
 }
 
 /* Blocks that nothing claims; foreign ones are told, or are among them. */
@@ -334,7 +338,8 @@ static int unclaimed(struct fs *fs, const struct claims *c, bool tell, struct se
 		default:
 			if (!tell) {
 				r = add(leak, addr);
-			} else if (foreigners && addr == foreign + (foreigners << FMT_BLOCK_SHIFT)) {
+			} else if (foreigners && addr == foreign + (foreigners << FMT_BLOCK_SHIFT) &&
+				   vol_where(fs->vol, addr) == vol_where(fs->vol, foreign)) {
 				foreigners++;
 			} else {
 				tell_foreign(fs, foreign, foreigners);

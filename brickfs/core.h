@@ -112,6 +112,7 @@ struct fs_make_options {
 	size_t endpoint_count;
 	const char *label;		/* NULL: none */
 	bool force;			/* over foreign IDs or an existing filesystem */
+	unsigned timeo_ms;		/* how long a brick may be away, 0: 60000 */
 	/* Told of each brick when the filesystem is made. May be NULL. */
 	void (*made)(void *arg, const struct fs_brick *brick);
 	void *made_arg;

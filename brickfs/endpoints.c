@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * endpoints - "ENDPOINT[,ENDPOINT...]" of the programs' command lines (mount-options.h).
+ * endpoints - "ENDPOINT[,ENDPOINT...]" and --timeo of the programs' command lines (mount-options.h).
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -57,4 +57,19 @@ int endpoints_split(const char *text, char ***result, size_t *result_count)
 fail:
 	endpoints_free(endpoints, count);
 	return rc;
+}
+
+int timeo_parse(const char *text, unsigned *ms)
+{
+	unsigned long seconds;
+	char *end;
+
+	errno = 0;
+	seconds = strtoul(text, &end, 10);
+	if (*text < '0' || *text > '9' || *end || errno || seconds < 1 || seconds > TIMEO_MAX_S) {
+		report_error("--timeo '%s': expected a number of seconds from 1 to %u", text, TIMEO_MAX_S);
+		return -EINVAL;
+	}
+	*ms = (unsigned)seconds * 1000;
+	return 0;
 }

@@ -30,12 +30,13 @@ struct fsck {
 	size_t endpoint_count;
 	uint8_t lost[LOST_MAX][16];
 	size_t lost_count;
+	unsigned timeo_ms;
 	struct fs_info info;
 	struct fs_check_result result;
 };
 
 static const char usage[] =
-	"usage: fsck.brickfs [-n|-p|-y|-r] [-f] [-C[FD]] [--lost-brick UUID]... [--json] ENDPOINT[,ENDPOINT...]\n"
+	"usage: fsck.brickfs [-n|-p|-y|-r] [-f] [-C[FD]] [--lost-brick UUID]... [--timeo SECONDS] [--json] ENDPOINT[,ENDPOINT...]\n"
 	"       fsck.brickfs -V | -h\n"
 	"  -n      change nothing (the default, where no terminal can be asked)\n"
 	"  -p, -a  repair what is safe; if there is anything else, nothing\n"
@@ -44,6 +45,7 @@ static const char usage[] =
 	"  -f      check even if it was left clean (always so)\n"
 	"  -C      show progress on a terminal; with a descriptor's number, as lines there\n"
 	"  --lost-brick UUID  that brick is gone for good: go on without it\n"
+	"  --timeo SECONDS    how long a brick may be away (60)\n"
 	"  --json  print the result as JSON\n"
 	"Exit status: 0 clean, 1 corrected, 4 errors left, 8 operational error, 16 usage, 32 canceled\n";
 
@@ -57,6 +59,7 @@ static struct fs_options options_of(struct fsck *f, bool check, bool decide)
 		.endpoint_count = f->endpoint_count,
 		.readonly = check,
 		.check = check,
+		.timeo_ms = f->timeo_ms,
 		.decide = decide ? talk_decide : NULL,
 		.lost = check && f->lost_count ? (const uint8_t (*)[16])f->lost : NULL,
 		.lost_count = check ? f->lost_count : 0,
@@ -243,6 +246,7 @@ static int parse(struct fsck *f, int argc, char **argv)
 {
 	static const struct option longs[] = { { "json", no_argument, NULL, 'j' },
 					       { "lost-brick", required_argument, NULL, 'L' },
+					       { "timeo", required_argument, NULL, 't' },
 					       { "help", no_argument, NULL, 'h' },
 					       { "version", no_argument, NULL, 'V' },
 					       { 0 } };
@@ -278,6 +282,10 @@ static int parse(struct fsck *f, int argc, char **argv)
 				report_error("--lost-brick %s: a brick's UUID is expected, at most %d times", optarg, LOST_MAX);
 				return FSCK_USAGE;
 			}
+			break;
+		case 't':
+			if (timeo_parse(optarg, &f->timeo_ms))
+				return FSCK_USAGE;
 			break;
 		case 'f':
 		case 'v':

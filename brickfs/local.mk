@@ -4,7 +4,7 @@ brickfs_libcore_la_SOURCES = \
 	brickfs/backend.h brickfs/backend-brick.c \
 	brickfs/volume.h brickfs/volume-internal.h brickfs/volume.c \
 	brickfs/volume-list.c brickfs/volume-ids.c brickfs/volume-ranges.c brickfs/volume-buffers.c \
-	brickfs/volume-map.c brickfs/volume-recall.c brickfs/volume-io.c \
+	brickfs/volume-map.c brickfs/volume-recall.c brickfs/volume-blame.c brickfs/volume-io.c \
 	brickfs/volume-alloc.c brickfs/volume-reconnect.c \
 	brickfs/core.h brickfs/fs.h brickfs/file.h brickfs/mutate.h \
 	brickfs/format.h brickfs/format.c \

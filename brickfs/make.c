@@ -174,6 +174,7 @@ int fs_make(const struct fs_make_options *options, struct fs_info *made)
 {
 	struct fs_options fo = {
 		.backend = options->backend, .backend_context = options->backend_context, .manual = true,
+		.timeo_ms = options->timeo_ms,
 	};
 	struct fs_brick brick;
 	struct fs *fs;

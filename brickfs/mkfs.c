@@ -19,11 +19,12 @@
 #define EXIT_FAIL 1
 #define LOOK_TIMEOUT_MS 10000
 
-static const char usage[] = "usage: mkfs.brickfs [-f] [-q] [-L LABEL] ENDPOINT[,ENDPOINT...]\n"
+static const char usage[] = "usage: mkfs.brickfs [-f] [-q] [-L LABEL] [--timeo SECONDS] ENDPOINT[,ENDPOINT...]\n"
 			    "       mkfs.brickfs -V | -h\n"
 			    "  -f        make it although a brick holds blocks, or another filesystem: they are freed\n"
 			    "  -L LABEL  up to 63 bytes\n"
 			    "  -q        print errors and warnings only\n"
+			    "  --timeo SECONDS  how long a brick may be away (60)\n"
 			    "ENDPOINT: tcp://host:port, unix:/path, rdma://host:port\n";
 
 static void print_blocks(const char *what, uint64_t blocks)
@@ -63,6 +64,7 @@ static void print_brick(const char *endpoint)
 
 int main(int argc, char **argv)
 {
+	static const struct option longs[] = { { "timeo", required_argument, NULL, 't' }, { 0 } };
 	struct fs_make_options options = { .backend = &backend_brick };
 	char **endpoints = NULL, uuid[37];
 	struct fs_info made;
@@ -71,7 +73,7 @@ int main(int argc, char **argv)
 	int option, rc;
 
 	report_init("mkfs.brickfs", false, REPORT_NOTICE);
-	while ((option = getopt(argc, argv, "fqL:Vvh")) != -1)
+	while ((option = getopt_long(argc, argv, "fqL:Vvh", longs, NULL)) != -1)
 		switch (option) {
 		case 'f':
 			options.force = true;
@@ -81,6 +83,10 @@ int main(int argc, char **argv)
 			break;
 		case 'L':
 			options.label = optarg;
+			break;
+		case 't':
+			if (timeo_parse(optarg, &options.timeo_ms))
+				return EXIT_USAGE;
 			break;
 		case 'V':
 			puts(PACKAGE_STRING);

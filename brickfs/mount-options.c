@@ -141,7 +141,7 @@ static int take(void *data, const char *arg, int key, struct fuse_args *rest)
 		report_error("remount is not supported: unmount, and mount with the new options");
 		return -1;
 	case OPTION_TIMEO:
-		return number(arg, 1, 86400, &o->timeo_s);
+		return number(arg, 1, TIMEO_MAX_S, &o->timeo_s);
 	case OPTION_WAIT:
 		return number(arg, 1, 86400, &o->wait_s);
 	case OPTION_LANES:

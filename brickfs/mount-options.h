@@ -32,4 +32,8 @@ void mount_options_free(struct mount_options *options);
 int endpoints_split(const char *text, char ***endpoints, size_t *count);
 void endpoints_free(char **endpoints, size_t count);
 
+#define TIMEO_MAX_S 86400u
+/* The argument of --timeo of mkfs and fsck, seconds: -EINVAL after a message. */
+int timeo_parse(const char *text, unsigned *ms);
+
 #endif

@@ -22,11 +22,17 @@ static void uuid_text(const uint8_t uuid[16], char text[37])
 		p += sprintf(p, i == 4 || i == 6 || i == 8 || i == 10 ? "-%02x" : "%02x", uuid[i]);
 }
 
+/* At mkfs, who has no ears, it is in the error's text. */
+static void told(void *arg, const char *text)
+{
+	fs_say(arg, "brick", "%s", text);
+}
+
 int fs_new(struct fs **fsp, const struct fs_options *options)
 {
 	struct vol_options vo = {
 		.backend = options->backend, .backend_context = options->backend_context, .lanes = options->lanes,
-		.maps = options->maps, .timeo_ms = options->timeo_ms, .private_addr = FMT_SUPER_ADDR,
+		.maps = options->maps, .timeo_ms = options->timeo_ms, .private_addr = FMT_SUPER_ADDR, .tell = told,
 	};
 	struct fs *fs = calloc(1, sizeof(*fs));
 	pthread_condattr_t monotonic;
@@ -35,6 +41,7 @@ int fs_new(struct fs **fsp, const struct fs_options *options)
 	if (!fs)
 		return -ENOMEM;
 	fs->options = *options;
+	vo.tell_arg = fs;
 	if (!fs->options.commit_ms)
 		fs->options.commit_ms = 100;
 	if (!fs->options.wait_ms)

@@ -185,13 +185,14 @@ const char *fs_path_of(struct fs *fs, const struct dentry *dentry)
 void fs_fail(struct fs *fs, int error, const char *what)
 {
 	int none = 0;
-	char text[256];
+	char text[640];
 
 	if (!atomic_compare_exchange_strong(&fs->error, &none, error))
 		return;
-	snprintf(text, sizeof(text), "%s: %s", what, strerror(-error));
+	/* Out of memory and the like are no brick's; what was said last is another matter then. */
+	snprintf(text, sizeof(text), "%s: %s", what, error == -EIO && *vol_text(fs->vol) ? vol_text(fs->vol) : strerror(-error));
 	vol_fail(fs->vol, error, text);
-	fs_say(fs, "read-only", "%s (%s); the filesystem is read-only from now on", text, vol_text(fs->vol));
+	fs_say(fs, "read-only", "%s; the filesystem is read-only from now on", text);
 	pthread_cond_broadcast(&fs->freed);	/* who waits for storage waits in vain */
 }
 

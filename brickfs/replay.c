@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -41,6 +42,18 @@ struct replay {
 	uint64_t records;
 	bool busy;			/* a record was applied that is not of marks */
 };
+
+/* " on ENDPOINT", for people: which brick has the segment. */
+static const char *on_brick(struct fs *fs, uint64_t number)
+{
+	static _Thread_local char text[300];
+	int brick = vol_where(fs->vol, fmt_addr(FMT_LOG, number));
+
+	if (brick < 0)
+		return "";
+	snprintf(text, sizeof(text), " on brick %s", vol_brick_endpoint(fs->vol, (unsigned)brick));
+	return text;
+}
 
 static int load(struct replay *rp, uint64_t number, size_t length)
 {
@@ -286,9 +299,9 @@ static int apply_batch(struct replay *rp, uint64_t segment, uint64_t offset, con
 			uint64_t key;
 
 			fmt_peek_record(p + at, b->length - at, &key);
-			fs_damage(rp->fs, "bad-record", "log segment %" PRIu64 ": record at byte %" PRIu64
+			fs_damage(rp->fs, "bad-record", "log segment %" PRIu64 "%s: record at byte %" PRIu64
 				  ", of inode %" PRIu64 " as it seems, is damaged though its batch's checksum is right%s",
-				  segment, offset + FMT_BATCH_HEADER + at, key, size ? "" : "; the rest of the batch is lost with it");
+				  segment, on_brick(rp->fs, segment), offset + FMT_BATCH_HEADER + at, key, size ? "" : "; the rest of the batch is lost with it");
 			if (!size)
 				return 0;
 		} else if (r) {
@@ -377,8 +390,8 @@ static int replay_checkpoint(struct replay *rp)
 			!memcmp(b.uuid, fs->super.uuid, 16) && b.segment == c->number;
 		if (!whole || (!rp->guessed && b.number != k + 1) || fmt_checksum(rp->buf, c->end) != c->checksum ||
 		    fmt_get_segment(rp->buf, &header))
-			fs_damage(fs, "checkpoint-bad", "segment %" PRIu64 ", number %" PRIu32 " of %" PRIu32
-				  " of the checkpoint, is damaged: %s", c->number, k + 1, rp->ckpt_count,
+			fs_damage(fs, "checkpoint-bad", "segment %" PRIu64 "%s, number %" PRIu32 " of %" PRIu32
+				  " of the checkpoint, is damaged: %s", c->number, on_brick(fs, c->number), k + 1, rp->ckpt_count,
 				  whole ? "its records are whole" : "what cannot be read of it is lost");
 		r = whole ? apply_batch(rp, c->number, FMT_SEGMENT_HEADER, &b, false) :
 		    fs->options.check ? apply_unproven(rp, FMT_SEGMENT_HEADER + FMT_BATCH_HEADER, c->end, false) : 0;
@@ -402,9 +415,9 @@ static int check_end(struct replay *rp, const struct segment *s, uint64_t offset
 	 */
 	if (s0 && s0->head && s0->header.first_batch > fs->super.end_batch)
 		return 0;
-	fs_damage(rp->fs, "log-short", "the log ends in segment %" PRIu64 " at byte %" PRIu64
+	fs_damage(rp->fs, "log-short", "the log ends in segment %" PRIu64 "%s at byte %" PRIu64
 		  ", but the superblock says segment %" PRIu64 ", byte %" PRIu64 ": what was done between is lost",
-		  s->number, offset, fs->super.end_segment, fs->super.end_offset);
+		  s->number, on_brick(rp->fs, s->number), offset, fs->super.end_segment, fs->super.end_offset);
 	if (fs->super.end_segment == s->number && fs->super.end_offset <= FMT_BLOCK)
 		return salvage(rp, s, offset, fs->super.end_offset);
 	return 0;
@@ -460,8 +473,8 @@ static struct segment *head_behind(struct replay *rp, uint64_t number)
 /* What is missing before the batch that was found next; some of it may be readable. */
 static int hole(struct replay *rp, const struct segment *s, uint64_t from, uint64_t to, uint64_t expected, uint64_t found)
 {
-	fs_damage(rp->fs, "log-hole", "log segment %" PRIu64 ": bytes %" PRIu64 " to %" PRIu64 " are damaged, though they were durable: "
-		  "batches %" PRIu64 " to %" PRIu64 " are lost, and what was done in them", s->number, from, to - 1, expected, found - 1);
+	fs_damage(rp->fs, "log-hole", "log segment %" PRIu64 "%s: bytes %" PRIu64 " to %" PRIu64 " are damaged, though they were durable: "
+		  "batches %" PRIu64 " to %" PRIu64 " are lost, and what was done in them", s->number, on_brick(rp->fs, s->number), from, to - 1, expected, found - 1);
 	return salvage(rp, s, from, to);
 }
 
@@ -473,7 +486,8 @@ static struct segment *jump(struct replay *rp, uint64_t from)
 	if (!s)
 		return NULL;
 	if (s->rebuilt)
-		fs_damage(rp->fs, "log-hole", "log segment %" PRIu64 " has a damaged header, though the log goes on in it", s->number);
+		fs_damage(rp->fs, "log-hole", "log segment %" PRIu64 "%s has a damaged header, though the log goes on in it", s->number,
+			  on_brick(rp->fs, s->number));
 	else
 		fs_damage(rp->fs, "log-hole", "the log goes on in segment %" PRIu64 ", but segment %" PRIu64
 			  " before it is lost, and what was done in it", s->number, s->header.prev);
@@ -489,16 +503,18 @@ static int replay_head(struct replay *rp)
 	int r;
 
 	if (!rp->guessed && (!s || !s->head)) {
-		fs_damage(fs, "log-missing", "log segment %" PRIu64 ", where the log goes on behind the checkpoint, is %s",
-			  rp->s0, s ? "damaged" : "missing");
+		fs_damage(fs, "log-missing", "log segment %" PRIu64 "%s, where the log goes on behind the checkpoint, is %s",
+			  rp->s0, on_brick(fs, rp->s0), s ? "damaged" : "missing");
 		if (!fs->options.check)
-			return fs_set_error(-EUCLEAN, "log segment %" PRIu64 " is lost; fsck.brickfs -y keeps what can still be read", rp->s0);
+			return fs_set_error(-EUCLEAN, "log segment %" PRIu64 "%s is lost; fsck.brickfs -y keeps what can still be read", rp->s0,
+					    on_brick(fs, rp->s0));
 		s = NULL;
 	}
 	if (!s)
 		s = head_behind(rp, rp->s0);
 	if (s && s->rebuilt)
-		fs_damage(fs, "log-hole", "log segment %" PRIu64 " has a damaged header, though the log goes on in it", s->number);
+		fs_damage(fs, "log-hole", "log segment %" PRIu64 "%s has a damaged header, though the log goes on in it", s->number,
+			  on_brick(fs, s->number));
 	expected = s ? s->header.first_batch : 0;
 	while (s) {
 		uint64_t end = s->next ? s->next->header.prev_end : FMT_BLOCK;
@@ -533,8 +549,8 @@ static int replay_head(struct replay *rp)
 			if (offset != end)
 				r = hole(rp, s, offset, end, expected, next->header.first_batch);
 			else if (next->header.first_batch != expected)
-				fs_damage(fs, "log-hole", "log segment %" PRIu64 " begins with batch %" PRIu64 " instead of %" PRIu64,
-					  next->number, next->header.first_batch, expected);
+				fs_damage(fs, "log-hole", "log segment %" PRIu64 "%s begins with batch %" PRIu64 " instead of %" PRIu64,
+					  next->number, on_brick(fs, next->number), next->header.first_batch, expected);
 		} else {
 			next = jump(rp, s->number);
 			if (!next)

@@ -51,7 +51,7 @@ static int look_up(struct vol_brick *b, const uint64_t *addrs, size_t n, bool *t
 		}
 		vol_lane_put(lane);
 		if (r)
-			return r;
+			return vol_blame(b, r, vol_reason(vol, r), "what became of an alloc or free cannot be found out");
 		there[i] = count && extent.start <= addrs[i] && (addrs[i] - extent.start) >> VOL_BLOCK_SHIFT < extent.count;
 		i++;
 	}
@@ -92,7 +92,7 @@ static int call(struct vol_brick *b, const uint64_t *addrs, size_t n, bool alloc
 			vol_lane_put(lane);
 			for (size_t i = 0; i < count && !r; i++)
 				status[where[i]] = vol_brick_error(answer[i]);
-			return vol_brick_error(r);
+			return r ? vol_blame(b, r, vol_reason(vol, r), "it refuses to %s blocks", alloc ? "allocate" : "free") : 0;
 		}
 		unsigned index = lane->index;
 
@@ -125,6 +125,7 @@ int vol_alloc_on(struct volume *vol, unsigned brick)
 		return r;
 	if (brick >= vol->bricks)
 		return -EINVAL;
+	vol_blame_begin();
 	r = call(vol->brick[brick], &vol->private_addr, 1, true, &status);
 	if (!r)
 		r = status;
@@ -132,7 +133,7 @@ int vol_alloc_on(struct volume *vol, unsigned brick)
 		vol->brick[brick]->free_blocks -= vol->brick[brick]->free_blocks > 0;
 	if (r && r != -EEXIST)
 		vol_say(vol, "brick %s: block 0x%llx cannot be allocated: %s", vol->brick[brick]->endpoint,
-			(unsigned long long)vol->private_addr, strerror(-r));
+			(unsigned long long)vol->private_addr, vol_blamed(r));
 	return r;
 }
 
@@ -218,11 +219,9 @@ static int alloc_on(struct vol_brick *b, const uint64_t *addrs, struct wish *wis
 					reserve(b);
 				wish->reserved = false;
 				error = vol_ids_insert(b->vol, batch[k], b->index);
-			} else if (error == -EEXIST) {
-				vol_say(b->vol, "brick %s has a block 0x%llx that nobody allocated", b->endpoint, (unsigned long long)batch[k]);
 			} else {
-				vol_say(b->vol, "brick %s: block 0x%llx cannot be allocated: %s", b->endpoint,
-					(unsigned long long)batch[k], strerror(-error));
+				error = vol_blame(b, error, error == -EEXIST ? "it is there already, though it was not in its list" : NULL,
+						  "block 0x%llx cannot be allocated", (unsigned long long)batch[k]);
 			}
 			if (error && !r)
 				r = error;
@@ -312,9 +311,7 @@ static int release_batch(struct vol_brick *b, uint64_t *addrs, size_t n)
 			continue;
 		}
 		if (!r) {
-			vol_say(vol, "brick %s: block 0x%llx cannot be freed: %s", b->endpoint,
-				(unsigned long long)addrs[i], strerror(-error));
-			r = error;
+			r = vol_blame(b, error, NULL, "block 0x%llx cannot be freed", (unsigned long long)addrs[i]);
 		}
 	}
 	return r;

@@ -48,6 +48,7 @@ struct vol_map {		/* guarded by the brick's mutex */
 	enum vol_map_state state;
 	int error;		/* why mapping failed; the entry is dead */
 	unsigned pins;
+	bool refused;		/* error is the brick's own word */
 	bool dead;		/* out of the table: freed with its last pin */
 	bool leaving;		/* nobody new may pin it */
 	uint64_t dirty_lanes;	/* bits: lanes with unpersisted writes to it */
@@ -93,6 +94,10 @@ struct vol_brick {
 	atomic_size_t carried_count;
 
 	atomic_ullong free_blocks;	/* by our own count */
+
+	/* Guarded by the volume's text_mutex: how often it was blamed lately. */
+	uint64_t told_since_ms;
+	unsigned told;
 };
 
 struct vol_group;
@@ -104,6 +109,8 @@ struct volume {
 	unsigned want_lanes, want_maps, timeo_ms;
 	uint64_t private_addr;
 	char *name;
+	void (*tell)(void *arg, const char *text);
+	void *tell_arg;
 
 	struct vol_brick *brick[VOL_BRICKS_MAX];
 	unsigned bricks;
@@ -148,6 +155,17 @@ void vol_sleep_ms(unsigned ms);
 unsigned vol_request_ms(const struct volume *vol);	/* how long an answer may take */
 /* 0, or why nothing more may be sent to this brick. */
 int vol_usable(const struct vol_brick *b);
+
+/* volume-blame.c */
+/*
+ * The brick refused something with that error: "brick ENDPOINT: FORMAT: REASON" (NULL: the error's own name) is said and told.  What
+ * callers get for it: -ENOMEM, or -EIO.
+ */
+int vol_blame(struct vol_brick *b, int error, const char *reason, const char *format, ...) __attribute__((format(printf, 4, 5)));
+/* What this thread has blamed a brick for since it began, or the error's name. */
+void vol_blame_begin(void);
+const char *vol_blamed(int error);
+void vol_tell(struct volume *vol, const char *text);
 
 /* volume-buffers.c */
 /* With every lane held: another session, which gets to know the buffers, or none (NULL: before the old one is closed). */

@@ -180,8 +180,8 @@ static int find_brick(struct volume *vol, const struct vol_io *io, struct vol_br
 	int index = vol_where(vol, io->addr & ~VOL_BLOCK_MASK);
 
 	if (index < 0) {
-		vol_say(vol, "there is no block 0x%llx", (unsigned long long)(io->addr & ~VOL_BLOCK_MASK));
-		return index;
+		vol_say(vol, "there is no block 0x%llx on any brick", (unsigned long long)(io->addr & ~VOL_BLOCK_MASK));
+		return -EIO;
 	}
 	*brick = vol->brick[index];
 	return 0;
@@ -248,8 +248,8 @@ static int finish(struct use *use, bool commit)
 {
 	struct vol_brick *b = use->brick;
 	struct vol_lane *lane = use->lane;
-	int r = b->vol->backend->drain(b->session, lane->index), error = 0;
-
+	int r = b->vol->backend->drain(b->session, lane->index), error = 0, status = 0;
+	const struct vol_io *bad = NULL;
 	bool refused = use->submitted && !vol_lost(use->submitted);
 
 	vol_hear(b, BACKEND_NO_LANE);
@@ -284,8 +284,10 @@ static int finish(struct use *use, bool commit)
 			use->lost |= !refused;
 			continue;
 		}
-		if (part->bio.status && !error)
-			error = vol_brick_error(part->bio.status);
+		if (part->bio.status && !error) {
+			error = status = part->bio.status;
+			bad = part->io;
+		}
 		if (!commit)
 			part->done = !part->bio.status;
 		if (!part->io->write || (commit && !use->persist.status) || again || !part->map)
@@ -300,7 +302,7 @@ static int finish(struct use *use, bool commit)
 		if (vol_lost(use->persist.status))
 			use->lost = true;
 		else
-			error = use->persist.status;
+			error = status = use->persist.status;
 	}
 	if (!error && !use->lost && r)
 		error = r;
@@ -310,7 +312,10 @@ static int finish(struct use *use, bool commit)
 		use->part[i].map = NULL;
 	}
 	pthread_mutex_unlock(&b->mutex);
-	return error;
+	if (bad)
+		return vol_blame(b, status, NULL, "block 0x%llx cannot be %s", (unsigned long long)(bad->addr & ~VOL_BLOCK_MASK),
+				 bad->write ? "written" : "read");
+	return status ? vol_blame(b, status, NULL, "what was written cannot be persisted") : vol_brick_error(error);
 }
 
 /*
@@ -388,8 +393,7 @@ static int recover_uses(struct use *uses, unsigned n, struct vol_effort *effort)
 		if (r)
 			return r;
 		if (uses[i].denied && b->serial == uses[i].serial) {
-			vol_say(b->vol, "brick %s refuses a handle that it gave to this session", b->endpoint);
-			return -EACCES;
+			return vol_blame(b, -EACCES, NULL, "it refuses a handle that it gave to this session");
 		}
 	}
 	return 0;
@@ -482,12 +486,13 @@ int vol_commit(struct volume *vol, const struct vol_io *ios, size_t n)
 	for (size_t i = 0; i < n; i++)
 		if (!ios[i].write)
 			return -EINVAL;
+	vol_blame_begin();
 	r = run(vol, ios, n, true);
 	/* Written again to a brick that came back without what others had placed: that is no success either. */
 	if (!r)
 		r = vol_error(vol);
 	if (r && r != -EINVAL && r != -ENOMEM)
-		vol_latch(vol, -EIO, "a commit failed: %s", strerror(-r));
+		vol_latch(vol, -EIO, "a commit failed: %s", vol_blamed(r));
 	return r;
 }
 
@@ -532,10 +537,11 @@ int vol_write_on(struct volume *vol, unsigned brick, uint32_t offset, const void
 		return r;
 	if (brick >= vol->bricks)
 		return -EINVAL;
+	vol_blame_begin();
 	r = run_private(vol, brick, &io);
 	if (r && r != -EINVAL && r != -ENOMEM)
 		vol_latch(vol, -EIO, "brick %s: block 0x%llx cannot be written: %s", vol->brick[brick]->endpoint,
-			  (unsigned long long)vol->private_addr, strerror(-r));
+			  (unsigned long long)vol->private_addr, vol_blamed(r));
 	return r;
 }
 
@@ -663,6 +669,23 @@ static bool carried(struct volume *vol)
 	return false;
 }
 
+/* There is something that stays as it is, at every attempt. */
+static int never_persisted(struct volume *vol)
+{
+	int r = -EIO;
+
+	for (unsigned i = 0; i < vol->bricks; i++) {
+		struct vol_brick *b = vol->brick[i];
+		bool left = b->carried_count;
+
+		for (unsigned k = 0; k < b->lane_slots; k++)
+			left |= b->lane[k].dirty_count != 0;
+		if (left)
+			r = vol_blame(b, -EIO, NULL, "what was written is not persisted, at every attempt");
+	}
+	return r;
+}
+
 static int persist_all(struct volume *vol)
 {
 	struct vol_effort effort;
@@ -670,6 +693,7 @@ static int persist_all(struct volume *vol)
 	int r;
 
 	vol_effort_begin(vol, &effort);
+	vol_blame_begin();
 	do {
 		again = false;
 		r = 0;
@@ -678,10 +702,10 @@ static int persist_all(struct volume *vol)
 		if (!r)
 			r = vol_persist_lanes(vol, vol->brick, vol->bricks, &again);
 		if (!r && (again || carried(vol)) && vol_tired(vol, &effort))
-			r = -EIO;
+			r = never_persisted(vol);
 	} while (!r && (again || carried(vol)));
 	if (r)
-		vol_latch(vol, -EIO, "persist failed: %s", strerror(-r));
+		vol_latch(vol, -EIO, "persist failed: %s", vol_blamed(r));
 	return r;
 }
 

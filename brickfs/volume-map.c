@@ -384,6 +384,7 @@ static int map_missing(struct vol_brick *b, struct vol_map **maps, size_t n)
 	int *status = calloc(n, sizeof(*status)), r = -ENOMEM;
 	struct vol_lane *lane = NULL;
 	struct vol_effort effort;
+	bool refused = false;
 
 	vol_effort_begin(b->vol, &effort);
 	while (handles && addrs && status) {
@@ -402,6 +403,7 @@ static int map_missing(struct vol_brick *b, struct vol_map **maps, size_t n)
 			if (vol_lost(status[i]))
 				r = status[i];
 		if (!vol_lost(r)) {
+			refused = r;
 			r = vol_brick_error(r);
 			break;
 		}
@@ -421,10 +423,8 @@ static int map_missing(struct vol_brick *b, struct vol_map **maps, size_t n)
 			error = BRICK_FULL;
 		else if (!r)
 			error = vol_brick_error(error);
+		maps[i]->refused = refused || (!r && error != BRICK_FULL);
 		map_done(b, maps[i], &handles[i], error);
-		if (error && !r && error != BRICK_FULL)
-			vol_say(vol, "brick %s: block 0x%llx cannot be mapped: %s", b->endpoint,
-				(unsigned long long)maps[i]->block, strerror(-error));
 	}
 	pthread_cond_broadcast(&b->cond);
 	pthread_mutex_unlock(&b->mutex);
@@ -436,9 +436,12 @@ static int map_missing(struct vol_brick *b, struct vol_map **maps, size_t n)
 	return r;
 }
 
+#define NO_BLOCK UINT64_MAX
+
 static int pin_once(struct vol_brick *b, struct vol_part *parts, size_t n)
 {
 	struct vol_map **made = calloc(n, sizeof(*made));
+	uint64_t refused = NO_BLOCK;
 	size_t count = 0, i;
 	int r;
 
@@ -484,11 +487,16 @@ static int pin_once(struct vol_brick *b, struct vol_part *parts, size_t n)
 
 			while (map->state == VOL_MAPPING && !map->dead)
 				pthread_cond_wait(&b->cond, &b->mutex);
-			if (map->dead && (!r || r == -EAGAIN))
+			if (map->dead && (!r || r == -EAGAIN)) {
 				r = map->error ? map->error : -EAGAIN;
+				refused = map->refused ? map->block : NO_BLOCK;
+			}
 		}
 		pthread_mutex_unlock(&b->mutex);
 	}
+	/* Whoever waits for the map tells, not who asked for it. */
+	if (r && refused != NO_BLOCK)
+		r = vol_blame(b, r, NULL, "block 0x%llx cannot be mapped", (unsigned long long)refused);
 	if (r)
 		vol_unpin(b, parts, n);
 	free(made);
@@ -518,8 +526,7 @@ int vol_pin(struct vol_brick *b, struct vol_part *parts, size_t n)
 		if (r == -EAGAIN) {
 			if (!vol_tired(b->vol, &effort))
 				continue;
-			vol_say(b->vol, "brick %s: its blocks cannot be mapped: the session changes at every attempt", b->endpoint);
-			return -EIO;
+			return vol_blame(b, -EIO, "the session changes at every attempt", "its blocks cannot be mapped");
 		}
 		if (r != BRICK_FULL)
 			return r;
@@ -529,8 +536,7 @@ int vol_pin(struct vol_brick *b, struct vol_part *parts, size_t n)
 		if (!deadline)
 			deadline = vol_now_ms() + b->vol->timeo_ms;
 		if (vol_now_ms() >= deadline) {
-			vol_say(b->vol, "brick %s has no memory for a single block: other sessions have it all mapped", b->endpoint);
-			return -ENOMEM;
+			return vol_blame(b, -ENOMEM, "other sessions have it all mapped", "it has no memory for a single block");
 		}
 		vol_sleep_ms(pause);
 		pause = pause < 64 ? pause * 2 : 100;
@@ -681,7 +687,7 @@ int vol_settle(struct vol_brick *b)
 			continue;
 		if (r) {
 			vol_latch(b->vol, -EIO, "brick %s: what was written before the connection was lost cannot be made durable: %s",
-				  b->endpoint, strerror(-r));
+				  b->endpoint, vol_blamed(r));
 			stop_leaving(b);
 			return vol_error(b->vol);
 		}

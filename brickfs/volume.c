@@ -57,24 +57,38 @@ const char *vol_text(struct volume *vol)
 	return text;
 }
 
-void vol_latch(struct volume *vol, int error, const char *format, ...)
+/* True: it is the first reason, which stays. */
+static bool latch(struct volume *vol, int error, const char *text)
 {
-	va_list ap;
+	bool first;
 
-	va_start(ap, format);
 	pthread_mutex_lock(&vol->text_mutex);
-	if (!vol->text_final) {
-		vsnprintf(vol->text, sizeof(vol->text), format, ap);
+	first = !vol->text_final;
+	if (first) {
+		snprintf(vol->text, sizeof(vol->text), "%s", text);
 		vol->text_final = true;
 		vol->error = error < 0 ? error : -EIO;
 	}
 	pthread_mutex_unlock(&vol->text_mutex);
-	va_end(ap);
+	return first;
 }
 
+void vol_latch(struct volume *vol, int error, const char *format, ...)
+{
+	char text[sizeof(vol->text)];
+	va_list ap;
+
+	va_start(ap, format);
+	vsnprintf(text, sizeof(text), format, ap);
+	va_end(ap);
+	if (latch(vol, error, text))
+		vol_tell(vol, text);
+}
+
+/* Whoever calls this tells people himself. */
 void vol_fail(struct volume *vol, int error, const char *text)
 {
-	vol_latch(vol, error, "%s", text ? text : strerror(-error));
+	latch(vol, error, text ? text : strerror(-error));
 }
 
 int vol_error(const struct volume *vol)
@@ -126,6 +140,8 @@ int vol_new(struct volume **out, const struct vol_options *options)
 	vol->want_maps = options->maps;
 	vol->timeo_ms = options->timeo_ms ? options->timeo_ms : TIMEO_DEFAULT_MS;
 	vol->private_addr = options->private_addr;
+	vol->tell = options->tell;
+	vol->tell_arg = options->tell_arg;
 	vol->list_budget = options->list_bytes ? options->list_bytes : vol_list_budget();
 	/* Until it is locked otherwise: mkfs writes under its exclusive lock, a look at the brick only reads. */
 	vol->exclusive = true;

@@ -43,6 +43,12 @@ struct vol_options {
 	uint64_t list_bytes;	/* memory that what the bricks list may take, 0: a quarter of this host's, or of what the process may have */
 	uint64_t private_addr;	/* the one address that every brick has a block of its own under (the superblock) */
 	const char *name;	/* shown to people at the brick; NULL: the backend's default */
+	/*
+	 * Told, as a sentence that names the brick, what a brick refused that it should not have, and why the volume latched; by the
+	 * thread that met it, which may have locks of the volume.  May be NULL.
+	 */
+	void (*tell)(void *arg, const char *text);
+	void *tell_arg;
 };
 
 /*

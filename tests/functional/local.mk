@@ -106,3 +106,10 @@ EXTRA_DIST += tests/functional/hostile.sh
 check_PROGRAMS += tests/functional/hostile
 tests_functional_hostile_SOURCES = tests/functional/hostile.c
 tests_functional_hostile_LDADD = common/libbrick.la common/libcommon.la
+
+# A proxy in front of a brick that alters what it says.
+FUNCTIONAL_RUNS += tests/functional/badbrick-tcp-2.run tests/functional/badbrick-unix-2.run
+EXTRA_DIST += tests/functional/badbrick.sh
+check_PROGRAMS += tests/functional/badbrick
+tests_functional_badbrick_SOURCES = tests/functional/badbrick.h tests/functional/badbrick.c tests/functional/badbrick-cases.c
+tests_functional_badbrick_LDADD = common/libcommon.la

@@ -107,3 +107,9 @@ tests_unit_test_shutdown_SOURCES = tests/unit/test_shutdown.c
 tests_unit_test_shutdown_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs $(CHECK_CFLAGS)
 tests_unit_test_shutdown_LDADD = tests/unit/libsimfs.la tests/crash/libsim.la brickfs/libcore.la $(CHECK_LIBS)
 TESTS += tests/unit/test_shutdown
+
+check_PROGRAMS += tests/unit/test_blame
+tests_unit_test_blame_SOURCES = tests/unit/test_blame.c
+tests_unit_test_blame_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs $(CHECK_CFLAGS)
+tests_unit_test_blame_LDADD = tests/unit/libsimfs.la tests/crash/libsim.la brickfs/libcore.la $(CHECK_LIBS)
+TESTS += tests/unit/test_blame

@@ -785,7 +785,7 @@ START_TEST(refusals)
 	ck_assert_int_eq(vol_alloc_on(vol, 0), 0);
 	ck_assert_int_eq(vol_alloc_on(vol, 0), -EEXIST);
 	ck_assert_int_eq(vol_lock(vol, true, 0), 0);
-	ck_assert_int_eq(put(vol, ADDR(77), "x"), -ENOENT);
+	ck_assert_int_eq(put(vol, ADDR(77), "x"), -EIO);
 	end(vol, sim);
 }
 END_TEST

@@ -422,7 +422,7 @@ START_TEST(denied)
 	deny = true;
 	session_gone = false;
 	io = (struct vol_io){ .addr = ADDR(3), .buffer = buffer, .length = 4 };
-	ck_assert_int_eq(vol_io(vol, &io, 1), -EACCES);
+	ck_assert_int_eq(vol_io(vol, &io, 1), -EIO);
 	ck_assert_int_eq(fence_asked, 4);
 	ck_assert_int_eq(vol_error(vol), 0);
 	ck_assert_int_eq(vol_io(vol, &io, 1), 0);
