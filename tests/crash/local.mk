@@ -36,9 +36,11 @@ tests_crash_oracle_test_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs $(CHEC
 tests_crash_oracle_test_LDADD = $(CHECK_LIBS)
 TESTS += tests/crash/oracle-test
 
-# The core under the oracle's eyes, crashed at every event.
+# The core under the oracle's eyes, crashed at every event; wrap: blockmem.c says why.
+crash_wrap = -Wl,--wrap=mmap -Wl,--wrap=munmap
 check_PROGRAMS += tests/crash/crash
-tests_crash_crash_SOURCES = $(crash_driver)
+tests_crash_crash_SOURCES = $(crash_driver) tests/crash/blockmem.c
+tests_crash_crash_LDFLAGS = $(AM_LDFLAGS) $(crash_wrap)
 tests_crash_crash_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs
 tests_crash_crash_LDADD = tests/crash/libsim.la brickfs/libcore.la
 
@@ -48,7 +50,8 @@ tests_crash_libmutants_la_SOURCES = $(brickfs_libcore_la_SOURCES) tests/crash/mu
 tests_crash_libmutants_la_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs $(XXHASH_CFLAGS) -DBRICKFS_MUTATIONS
 tests_crash_libmutants_la_LIBADD = common/libbrick.la $(XXHASH_LIBS)
 check_PROGRAMS += tests/crash/mutants tests/crash/flip-mutants
-tests_crash_mutants_SOURCES = $(crash_driver)
+tests_crash_mutants_SOURCES = $(crash_driver) tests/crash/blockmem.c
+tests_crash_mutants_LDFLAGS = $(AM_LDFLAGS) $(crash_wrap)
 tests_crash_mutants_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs -DBRICKFS_MUTATIONS
 tests_crash_mutants_LDADD = tests/crash/libsim.la tests/crash/libmutants.la
 tests_crash_flip_mutants_SOURCES = tests/unit/test_flips.c
