@@ -9,6 +9,7 @@
 # While bricks come and go no call may fail: it waits.
 #
 # SOAK_SECONDS (120) how long; SOAK_SEED (random); SOAK_PAUSE="5 20" seconds between faults (2 to 8 in short ones); SOAK_FAULTS="brick mount" only these kinds;
+# SOAK_BRICKD="--memory 32M" more options for brickd;
 # SOAK_DIR=DIR the pools, journals and logs are kept there, and what is there already is gone on with. By hand:
 #
 #   SOAK_SECONDS=2400 SOAK_SEED=7 LIMIT=3000 bash run.sh soak-unix-3
@@ -229,10 +230,21 @@ mount_again() {
 
 # --- the faults ---
 
+loss_epoch=()
+loss_epoch_of() {
+	ctl "$1" --json stat | jq -e -r .loss_epoch || fail "brickctl stat of $1"
+}
+
+# It has lost nothing, and says so.
+serve_again() {
+	brick_serve "$1"
+	[ "$(loss_epoch_of "$1")" = "${loss_epoch[${1#b}]}" ] || fail "brickd $1 has another loss epoch than before"
+}
+
 brick_back() {
 	random 30
 	sleep "$((R / 10)).$((R % 10))"
-	brick_serve "$1"
+	serve_again "$1"
 }
 
 some_brick() {
@@ -306,7 +318,7 @@ fault() {
 			kill9_brick b$i
 		done
 		for ((i = 1; i <= BRICKS; i++)); do
-			[ b$i = "$B" ] || brick_serve b$i
+			[ b$i = "$B" ] || serve_again b$i
 		done
 		brick_back "$B"
 		;;
@@ -378,7 +390,12 @@ fault() {
 
 say "seed $seed, $seconds seconds, in $D${resumed:+, which is resumed}"
 size=$(sized 1536 768)
-start_bricks "$size"
+[ -z "$resumed" ] && echo "${SOAK_BRICKD-}" >"$D/brickd-options"
+read -r -a brickd_options <"$D/brickd-options"
+start_bricks "$size" "${brickd_options[@]}"
+for ((i = 1; i <= BRICKS; i++)); do
+	loss_epoch[i]=$(loss_epoch_of b$i)
+done
 if [ -z "$resumed" ]; then
 	make_fs
 	echo "soak-$TRANSPORT-$BRICKS${MAPS:+-maps$MAPS}" >"$D/combination"
