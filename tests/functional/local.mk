@@ -98,5 +98,6 @@ tests_functional_badbrick_SOURCES = tests/functional/badbrick.h tests/functional
 tests_functional_badbrick_LDADD = common/libcommon.la
 
 # Bricks that are late, that the network has taken away, that are full: beside somebody who works.
-FUNCTIONAL_RUNS += tests/functional/late-tcp-3.run tests/functional/late-unix.run tests/functional/halfopen-tcp-2.run
-EXTRA_DIST += tests/functional/user.sh tests/functional/late.sh tests/functional/halfopen.sh
+FUNCTIONAL_RUNS += tests/functional/late-tcp-3.run tests/functional/late-unix.run tests/functional/halfopen-tcp-2.run \
+	tests/functional/uneven-tcp-3.run
+EXTRA_DIST += tests/functional/user.sh tests/functional/late.sh tests/functional/halfopen.sh tests/functional/uneven.sh
