@@ -94,7 +94,8 @@ tests_functional_ten_LDADD = common/libbrick.la
 FUNCTIONAL_RUNS += tests/functional/badbrick-tcp-2.run tests/functional/badbrick-unix-2.run
 EXTRA_DIST += tests/functional/badbrick.sh
 check_PROGRAMS += tests/functional/badbrick
-tests_functional_badbrick_SOURCES = tests/functional/badbrick.h tests/functional/badbrick.c tests/functional/badbrick-cases.c
+tests_functional_badbrick_SOURCES = tests/functional/badbrick.h tests/functional/badbrick.c \
+	tests/functional/badbrick-cases.h tests/functional/badbrick-cases.c tests/functional/badbrick-any.c tests/functional/badbrick-lies.c
 tests_functional_badbrick_LDADD = common/libcommon.la
 
 # Bricks that are late, that the network has taken away, that are full: beside somebody who works.
