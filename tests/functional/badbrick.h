@@ -2,8 +2,8 @@
 /*
  * badbrick - a proxy in front of a brick that alters one thing of what the brick says.
  *
- * badbrick.c moves the messages, one whole message at a time; badbrick-cases.c has the table of cases and decides what
- * becomes of each message.  A case is always the same for one seed.
+ * badbrick.c moves the messages, one whole message at a time; badbrick-cases.c decides what becomes of each,
+ * case by case.  A case is always the same for one seed.
  */
 #ifndef TEST_BADBRICK_H
 #define TEST_BADBRICK_H

@@ -128,7 +128,9 @@ run() {
 	shift
 	timeout -k 5 $LIMIT_S "$@" >"$log" 2>&1 </dev/null
 	status=$?
-	[ $status != 124 ] && [ $status != 137 ] || bad "\"$*\" hangs"
+	case $status in
+	124 | 137) bad "\"$*\" hangs" ;;
+	esac
 	[ $status -lt 128 ] || bad "\"$*\" ended with status $status"
 }
 
@@ -150,7 +152,7 @@ names_it() {
 # proxy CASE: in front of the bad brick, at the endpoint where it always is.
 proxy() {
 	rm -f "$W/ready"
-	"$badbrick" --case "$1" --seed "$seed" --listen "$listen" --to "$target" --phase "$W/phase" >"$W/ready" 2>>"$W/out/badbrick" &
+	"$badbrick" --case "$1" --seed "$seed" --listen "$bad_listens" --to "$target" --phase "$W/phase" >"$W/ready" 2>>"$W/out/badbrick" &
 	proxy=$!
 	soon 60 grep -q ready: "$W/ready" || bad "the proxy does not serve"
 }
@@ -314,18 +316,19 @@ worker() {
 	done
 	target=$(endpoint "w$1b$BRICKS")
 	uuid_of_it=$(ctl "w$1b$BRICKS" --json stat | jq -r '[.. | .uuid? // empty] | first')
-	listen=tcp://127.0.0.1:0
-	[ "$TRANSPORT" != unix ] || listen=unix:$W/bad.sock
+	bad_listens=tcp://127.0.0.1:0
+	[ "$TRANSPORT" != unix ] || bad_listens=unix:$W/bad.sock
 	n=-1 failed=
 	echo 0 >"$W/phase"
 	proxy -1
 	name_of_it=$(sed -n 's/^ready: //p' "$W/ready")
-	listen=$name_of_it
+	bad_listens=$name_of_it
 	both=${EP_FIRST:+$EP_FIRST,}$name_of_it
 	proxy_end
 	fill
 	while [ ! -e "$W/bad" ] || [ "$(wc -l <"$W/bad")" -lt 400 ]; do
 		# The next case that nobody has.
+		# shellcheck disable=SC2016
 		n=$(flock "$T/next.lock" sh -c 'read -r first rest <"$0"; echo "$rest" >"$0"; echo "$first"' "$T/next")
 		[ -n "$n" ] || break
 		one_case

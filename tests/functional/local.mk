@@ -111,5 +111,11 @@ tests_functional_hostile_LDADD = common/libbrick.la common/libcommon.la
 FUNCTIONAL_RUNS += tests/functional/badbrick-tcp-2.run tests/functional/badbrick-unix-2.run
 EXTRA_DIST += tests/functional/badbrick.sh
 check_PROGRAMS += tests/functional/badbrick
-tests_functional_badbrick_SOURCES = tests/functional/badbrick.h tests/functional/badbrick.c tests/functional/badbrick-cases.c
+tests_functional_badbrick_SOURCES = tests/functional/badbrick.h tests/functional/badbrick.c \
+	tests/functional/badbrick-cases.h tests/functional/badbrick-cases.c tests/functional/badbrick-any.c tests/functional/badbrick-lies.c
 tests_functional_badbrick_LDADD = common/libcommon.la
+
+# Bricks that are late, that the network has taken away, that are full: beside somebody who works.
+FUNCTIONAL_RUNS += tests/functional/late-tcp-3.run tests/functional/late-unix.run tests/functional/halfopen-tcp-2.run \
+	tests/functional/uneven-tcp-3.run
+EXTRA_DIST += tests/functional/user.sh tests/functional/late.sh tests/functional/halfopen.sh tests/functional/uneven.sh

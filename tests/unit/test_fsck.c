@@ -183,21 +183,24 @@ END_TEST
 
 /*
  * Of what is told now, all was told before: what a cut off repair leaves is no new damage. But where the record of the
- * checkpoint is lost, everything that looks like a part of one is looked at; half of the repair's own, too.
+ * checkpoint is lost, everything that looks like a part of one is looked at; half of the repair's own, too.  And where no brick
+ * had a superblock, those that the repair had not come to are without one still.
  */
 static void expect_known(const struct sim_problems *before, const char *what)
 {
 	for (unsigned k = 0; k < sim_problems.count && k < SIM_PROBLEMS; k++) {
 		size_t length = strcspn(sim_problems.text[k], ":");
 		char code[64];
-		bool known = false, guessed = false;
+		bool known = false, guessed = false, gone = false;
 
 		snprintf(code, sizeof(code), "%.*s", (int)length, sim_problems.text[k]);
 		for (unsigned j = 0; j < before->count && j < SIM_PROBLEMS; j++) {
 			known |= !strncmp(before->text[j], sim_problems.text[k], length + 1);
 			guessed |= !strncmp(before->text[j], "no-checkpoint:", 14);
+			gone |= !strncmp(before->text[j], "super-gone:", 11);
 		}
-		known |= guessed && (!strcmp(code, "checkpoint-bad") || !strcmp(code, "unproven"));
+		known |= guessed && (!strcmp(code, "checkpoint-bad") || !strcmp(code, "unproven") || !strcmp(code, "marks-low"));
+		known |= gone && !strcmp(code, "super-lost");
 		ck_assert_msg(known || !fs_problem_find(code)->damage, "%s: new damage: %s", what, sim_problems.text[k]);
 	}
 }
