@@ -47,7 +47,7 @@ uint64_t fmt_checksum(const void *data, size_t length)
 enum {
 	S_MAGIC = 0, S_VERSION = 8, S_UUID = 16, S_LABEL = 32, S_COMPAT = 96, S_RO_COMPAT = 104, S_INCOMPAT = 112,
 	S_SEQUENCE = 120, S_EPOCH = 128, S_CLEAN = 136, S_COPIES = 140, S_END_SEGMENT = 144, S_END_OFFSET = 152,
-	S_END_BATCH = 160, S_CREATED = 168, S_BRICK_COUNT = 176, S_REPAIR_PACKED = 184, S_REPAIR_FILE = 192,
+	S_END_BATCH = 160, S_CREATED = 168, S_BRICK_COUNT = 176, S_REPAIR_PACKED = 184, S_REPAIR_FILE = 192, S_REPAIR_LOG = 200,
 	S_BRICKS = 256, S_BRICK = 16 + FMT_ENDPOINT_MAX,
 	S_CHECKSUM = FMT_PAGE - 8,
 };
@@ -74,6 +74,7 @@ void fmt_put_super(uint8_t page[FMT_PAGE], const struct fmt_super *s)
 	put32(page + S_BRICK_COUNT, s->brick_count);
 	put64(page + S_REPAIR_PACKED, s->repair_packed);
 	put64(page + S_REPAIR_FILE, s->repair_file);
+	put64(page + S_REPAIR_LOG, s->repair_log);
 	for (uint32_t i = 0; i < s->brick_count && i < FMT_BRICKS_MAX; i++) {
 		uint8_t *b = page + S_BRICKS + i * S_BRICK;
 
@@ -112,6 +113,7 @@ int fmt_get_super(const uint8_t page[FMT_PAGE], struct fmt_super *s)
 	s->brick_count = get32(page + S_BRICK_COUNT);
 	s->repair_packed = get64(page + S_REPAIR_PACKED);
 	s->repair_file = get64(page + S_REPAIR_FILE);
+	s->repair_log = get64(page + S_REPAIR_LOG);
 	if (s->label[FMT_LABEL_MAX - 1] || s->epoch > FMT_EPOCH_MAX || !s->brick_count || s->brick_count > FMT_BRICKS_MAX || s->copies != 1)
 		return -EUCLEAN;
 	for (uint32_t i = 0; i < s->brick_count; i++) {

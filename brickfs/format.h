@@ -62,7 +62,7 @@ struct fmt_super {
 	uint32_t copies;			/* 1 */
 	uint64_t end_segment, end_offset, end_batch;
 	int64_t created;			/* seconds since 1970 */
-	uint64_t repair_packed, repair_file;	/* a repair under way takes its blocks from these numbers on; 0: there is none */
+	uint64_t repair_packed, repair_file, repair_log;	/* a repair under way takes its blocks from these numbers on; 0: there is none */
 	uint32_t brick_count;
 	struct {
 		uint8_t uuid[16];

@@ -504,7 +504,7 @@ static int take_over(struct fs *fs, uint64_t epoch, const uint64_t *leaks, size_
 	fs->super.epoch = fs->info.epoch = epoch + !MUTATED(EPOCH_KEPT);
 	fs->super.clean = false;
 	fs->super.end_segment = fs->super.end_offset = fs->super.end_batch = 0;
-	fs->super.repair_packed = fs->super.repair_file = 0;
+	fs->super.repair_packed = fs->super.repair_file = fs->super.repair_log = 0;
 	for (uint32_t k = 0; k < fs->super.brick_count; k++) {	/* hints follow the bricks */
 		int b = brick_index(fs, fs->super.brick[k].uuid);
 		const char *endpoint = b >= 0 ? vol_brick_endpoint(fs->vol, (unsigned)b) : NULL;

@@ -261,6 +261,8 @@ static int begin(struct fs *fs)
 		s->repair_packed = fs->next[FMT_MARK_PACKED];
 	if (!s->repair_file)
 		s->repair_file = fs->next[FMT_MARK_FILE];
+	if (!s->repair_log)
+		s->repair_log = fs->next[FMT_MARK_LOG];
 	return fs_super_write(fs);
 }
 
@@ -284,7 +286,7 @@ static int finish(struct fs *fs)
 			s->brick[n++] = s->brick[k];
 	memset(&s->brick[n], 0, (s->brick_count - n) * sizeof(s->brick[0]));
 	s->brick_count = n;
-	s->repair_packed = s->repair_file = 0;
+	s->repair_packed = s->repair_file = s->repair_log = 0;
 	s->clean = true;
 	s->end_segment = fs->log.segment;
 	s->end_offset = fs->log.offset;

@@ -567,7 +567,18 @@ static int replay_head(struct replay *rp)
 	return 0;
 }
 
-/* A guess must not take what a repair that was cut off has written: checkpoints of an epoch that no log follows, if there are older ones. */
+/* From that number on, segments are of a repair that was cut off before it counted; UINT64_MAX: there was none. */
+static uint64_t cut_off_from(const struct replay *rp)
+{
+	uint64_t from = rp->fs->super.repair_log;
+
+	for (size_t k = 0; from && k < rp->count; k++)
+		if (rp->segment[k].head && rp->segment[k].begun && rp->segment[k].number >= from)
+			from = 0;
+	return from ? from : UINT64_MAX;
+}
+
+/* A guess must not take what such a repair has written: checkpoints of an epoch that no log follows, if there are older ones. */
 static uint64_t guess_epoch(struct replay *rp)
 {
 	uint64_t log = 0, least = UINT64_MAX, most = 0;
@@ -604,7 +615,7 @@ static void put_guess(struct replay *rp, uint64_t number, uint64_t end, bool who
 static int guess_checkpoint(struct replay *rp)
 {
 	struct fs *fs = rp->fs;
-	uint64_t newest = guess_epoch(rp);
+	uint64_t newest = guess_epoch(rp), cut_off = cut_off_from(rp);
 	uint32_t damaged = 0;
 
 	fs_damage(fs, "no-checkpoint", "no committed checkpoint is in the log (%zu segments), or not one of its segments is there", rp->count);
@@ -622,7 +633,7 @@ static int guess_checkpoint(struct replay *rp)
 		bool whole;
 		int r;
 
-		if (rp->segment[k].head)
+		if (rp->segment[k].head || number >= cut_off)
 			continue;
 		r = load(rp, number, FMT_BLOCK);
 		if (r)

@@ -199,7 +199,7 @@ static void expect_known(const struct sim_problems *before, const char *what)
 			guessed |= !strncmp(before->text[j], "no-checkpoint:", 14);
 			gone |= !strncmp(before->text[j], "super-gone:", 11);
 		}
-		known |= guessed && (!strcmp(code, "checkpoint-bad") || !strcmp(code, "unproven") || !strcmp(code, "marks-low"));
+		known |= guessed && (!strcmp(code, "checkpoint-bad") || !strcmp(code, "unproven"));
 		known |= gone && !strcmp(code, "super-lost");
 		ck_assert_msg(known || !fs_problem_find(code)->damage, "%s: new damage: %s", what, sim_problems.text[k]);
 	}
