@@ -3,8 +3,8 @@
 # Shows: what was fsynced is there and no byte is ever wrong, while bricks and mounts are killed, stopped and cut off at random, for as long as one likes
 #
 # Three programs that know what must be there (soak.c) and fio with --verify work on one mount. Every few seconds one random fault:
-# kill -9 of brickd (also two of them, also again while the mount reconnects), its restart in order, SIGSTOP of brickd or brickfs, a connection
-# that breaks, a session that is revoked, kill -9 of brickfs (also while it mounts, also together with a brickd), umount and mount, kill -9 of one of
+# kill -9 of brickd (also two of them, also again while the mount reconnects), its restart in order, SIGSTOP of brickd or brickfs, connections
+# that break, one or all, a session that is revoked, kill -9 of brickfs (also while it mounts or reconnects, also together with a brickd, or while one is stopped), umount and mount, kill -9 of one of
 # the programs. After each end of a mount fsck.brickfs -n looks first, then everything is read and compared.
 # While bricks come and go no call may fail: it waits.
 #
@@ -35,7 +35,7 @@ seconds=${SOAK_SECONDS:-120}
 seed=${SOAK_SEED:-$RANDOM}
 # A short one has to have all kinds of faults too.
 read -r pause_from pause_to <<<"${SOAK_PAUSE:-$([ "$seconds" -gt 300 ] && echo 5 20 || echo 2 8)}"
-read -r -a kinds <<<"${SOAK_FAULTS:-brick brick brick2 bricks restart stop-brick stop-mount cut cut revoke mount mount mount-brick remount worker}"
+read -r -a kinds <<<"${SOAK_FAULTS:-brick brick brick2 bricks restart stop-brick stop-mount cut cut revoke mount mount mount-brick brick-mount stopped-mount remount worker}"
 workers=3
 patience=300 # seconds; a limit against hanging
 options=timeo=600
@@ -263,18 +263,23 @@ stop_for_a_while() {
 
 # It may be that it is just between two connections.
 cut_one() {
-	local said
+	local said which
 	random 1000
-	said=$("$program" cut "$1" "$R" 2>&1)
+	which=$R
+	random 3
+	[ "$R" != 0 ] || which=all
+	said=$("$program" cut "$1" "$which" 2>&1)
 	note "... $said"
 }
 
+# kill_the_mount [BRICK [STOPPED]]: and that brick; the stopped one goes on.
 kill_the_mount() {
 	: >"$dead"
 	kill9_mount
-	[ $# = 0 ] || kill9_brick "$1"
+	[ -z "${1-}" ] || kill9_brick "$1"
 	work_is_dead
-	[ $# = 0 ] || brick_back "$1"
+	[ -z "${1-}" ] || brick_back "$1"
+	[ -z "${2-}" ] || kill -CONT "${brick_pid[$2]}"
 	fsck_after_kill
 	# Once more while it mounts, now and then.
 	random 3
@@ -340,11 +345,11 @@ fault() {
 	cut)
 		random 2
 		if [ "$R" = 0 ]; then
-			note "a connection of brickfs breaks"
+			note "connections of brickfs break"
 			cut_one "${mount_pid[m]}"
 		else
 			some_brick
-			note "a connection of brickd $B breaks"
+			note "connections of brickd $B break"
 			cut_one "${brick_pid[$B]}"
 		fi
 		;;
@@ -364,6 +369,24 @@ fault() {
 		some_brick
 		note "kill -9 brickfs and brickd $B"
 		kill_the_mount "$B"
+		;;
+	brick-mount)
+		some_brick
+		note "kill -9 brickd $B, and brickfs while it reconnects"
+		kill9_brick "$B"
+		brick_back "$B"
+		random 10
+		sleep "0.$R"
+		kill_the_mount
+		;;
+	stopped-mount)
+		# What the dead one had sent is read by the brick after that, when the next one is already asking.
+		some_brick
+		note "kill -9 brickfs while brickd $B is stopped"
+		kill -STOP "${brick_pid[$B]}"
+		random 20
+		sleep "$((R / 10)).$((R % 10))"
+		kill_the_mount "" "$B"
 		;;
 	remount)
 		note "umount and mount"
