@@ -293,10 +293,15 @@ static void tell(const struct model *model, const struct node *node, uint64_t at
 		bytes_tell(value, (uint32_t)model->node_count, words, sizeof(words));
 	else
 		snprintf(words, sizeof(words), "0x%016" PRIx64 " in %zu bytes of a unit", value, len);
-	fprintf(stderr, "FAILED: file %" PRIu32 " (inode %" PRIu64 ", size %" PRIu64 ") has at %" PRIu64 ": %s; %s write", node->id, node->ino,
+	fprintf(stderr, "FAILED: file %" PRIu32 " (inode %" PRIu64 ", size %" PRIu64 ") has at %" PRIu64 ": %s; %s", node->id, node->ino,
 		node->size, at, words, exact ? "it should have" : "it may have");
-	for (size_t i = 0; i < n; i++)
-		fprintf(stderr, " %" PRIu32 "%s", gens[i], exact ? "" : i ? " (later)" : " (fsynced)");
+	for (size_t i = 0; i < n; i++) {
+		if (gens[i])
+			fprintf(stderr, " write %" PRIu32, gens[i]);
+		else
+			fprintf(stderr, " zeroes");
+		fprintf(stderr, "%s", exact ? "" : i ? " (later)" : " (fsynced)");
+	}
 	fprintf(stderr, "\n");
 }
 

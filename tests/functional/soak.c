@@ -3,7 +3,7 @@
  * soak - a workload that knows what a filesystem must hold after whatever was killed; soak.sh runs it and does the killing.
  *
  *   soak work|settle|exact --top DIR --journal FILE --dead FILE [--seed N] [--worker N] [--fresh] [--counts FILE]
- *   soak cut PID N
+ *   soak cut PID N|all
  *
  * work: what is in DIR, a directory on the mount, is held against the journal, and then random steps go on until SIGTERM
  * (soak-work.c).  settle: only the first part.  exact: nothing was killed since the end in order of the last one, and
@@ -11,7 +11,7 @@
  * --fresh: the mount is a new one, what can be read comes from the bricks and is durable.
  * --dead: as long as this file is there, calls may fail because the mount was killed; the status is then 3.
  *
- * cut: shuts down one of the connections of a process, the Nth (modulo how many there are), as a network would, and says which.
+ * cut: shuts down one of the connections of a process, the Nth (modulo how many there are), or all, as a network would, and says which.
  */
 #include "soak.h"
 
@@ -237,8 +237,9 @@ none:
 	return -1;
 }
 
-static int cut(int pid, unsigned which)
+static int cut(int pid, const char *which)
 {
+	bool all = !strcmp(which, "all");
 	int process = (int)syscall(SYS_pidfd_open, pid, 0), sockets[256], n = 0;
 	char path[64], words[256][100];
 	struct dirent *d;
@@ -260,22 +261,27 @@ static int cut(int pid, unsigned which)
 		fprintf(stderr, "soak: process %d has no connections that could be cut\n", pid);
 		return 1;
 	}
-	which %= (unsigned)n;
-	if (shutdown(sockets[which], SHUT_RDWR) && errno != ENOTCONN) {
-		fprintf(stderr, "soak: shutdown: %s\n", strerror(errno));
-		return 1;
+	for (int i = all ? 0 : (int)(strtoul(which, NULL, 0) % (unsigned)n); i < n; i++) {
+		if (shutdown(sockets[i], SHUT_RDWR) && errno != ENOTCONN) {
+			fprintf(stderr, "soak: shutdown: %s\n", strerror(errno));
+			return 1;
+		}
+		if (!all) {
+			printf("one of %d, %s\n", n, words[i]);
+			return 0;
+		}
 	}
-	printf("one of %d, to %s\n", n, words[which]);
+	printf("all %d\n", n);
 	return 0;
 }
 
 int main(int argc, char **argv)
 {
 	if (argc == 4 && !strcmp(argv[1], "cut"))
-		return cut(atoi(argv[2]), (unsigned)strtoul(argv[3], NULL, 0));
+		return cut(atoi(argv[2]), argv[3]);
 	if (argc > 2 && (!strcmp(argv[1], "work") || !strcmp(argv[1], "settle") || !strcmp(argv[1], "exact")))
 		return run(argv[1], argc - 1, argv + 1);
 	fprintf(stderr, "usage: soak work|settle|exact --top DIR --journal FILE --dead FILE [--seed N] [--worker N] [--fresh] [--counts FILE]\n"
-			"       soak cut PID N\n");
+			"       soak cut PID N|all\n");
 	return 2;
 }

@@ -3,13 +3,14 @@
 # Shows: what was fsynced is there and no byte is ever wrong, while bricks and mounts are killed, stopped and cut off at random, for as long as one likes
 #
 # Three programs that know what must be there (soak.c) and fio with --verify work on one mount. Every few seconds one random fault:
-# kill -9 of brickd (also two of them, also again while the mount reconnects), its restart in order, SIGSTOP of brickd or brickfs, a connection
-# that breaks, a session that is revoked, kill -9 of brickfs (also while it mounts, also together with a brickd), umount and mount, kill -9 of one of
-# the programs. After each end of a mount fsck.brickfs -n looks first, then everything is read and compared.
-# While bricks come and go no call may fail: it waits.
+# kill -9 of brickd, of all, of one again while the mount reconnects; its restart in order; SIGSTOP of brickd or brickfs; connections that
+# break, one or all; a session that is revoked; kill -9 of brickfs, also while it mounts or reconnects, together with a brickd, or while one is
+# stopped; umount and mount; kill -9 of one of the programs. After each end of a mount fsck.brickfs -n looks first, then everything is
+# read and compared. While bricks come and go no call may fail: it waits.
 #
-# SOAK_SECONDS (120) how long; SOAK_SEED (random); SOAK_PAUSE="5 20" seconds between faults (2 to 8 in short ones); SOAK_FAULTS="brick mount" only these kinds;
-# SOAK_BRICKD="--memory 32M" more options for brickd;
+# SOAK_SECONDS (120) how long; SOAK_SEED (random); SOAK_PAUSE="5 20" seconds between faults (2 to 8 in short ones);
+# SOAK_FAULTS="brick mount" only these kinds; SOAK_BRICKD="--memory 32M" more options for brickd; with --fault among them, bricks and mount
+# die together, and what was not persisted is lost;
 # SOAK_DIR=DIR the pools, journals and logs are kept there, and what is there already is gone on with. By hand:
 #
 #   SOAK_SECONDS=2400 SOAK_SEED=7 LIMIT=3000 bash run.sh soak-unix-3
@@ -35,7 +36,6 @@ seconds=${SOAK_SECONDS:-120}
 seed=${SOAK_SEED:-$RANDOM}
 # A short one has to have all kinds of faults too.
 read -r pause_from pause_to <<<"${SOAK_PAUSE:-$([ "$seconds" -gt 300 ] && echo 5 20 || echo 2 8)}"
-read -r -a kinds <<<"${SOAK_FAULTS:-brick brick brick2 bricks restart stop-brick stop-mount cut cut revoke mount mount mount-brick remount worker}"
 workers=3
 patience=300 # seconds; a limit against hanging
 options=timeo=600
@@ -51,6 +51,18 @@ else
 fi
 mkdir -p "$D/pool" "$D/fio" "$D/log"
 rm -rf "$T/log" && ln -s "$D/log" "$T/log"
+if [ -n "$resumed" ]; then
+	SOAK_BRICKD=$(cat "$D/brickd-options")
+else
+	echo "${SOAK_BRICKD-}" >"$D/brickd-options"
+fi
+read -r -a brickd_options <<<"${SOAK_BRICKD-}"
+# Of bricks that lose what was not persisted, one that dies alone is the end of the mount (fault.sh): all of them die, and the mount too.
+case " ${SOAK_BRICKD-} " in
+*" --fault "*) usual="power power power mount mount stopped-mount remount stop-brick stop-mount cut revoke worker" ;;
+*) usual="brick brick brick2 bricks restart stop-brick stop-mount cut cut revoke mount mount mount-brick brick-mount stopped-mount remount worker" ;;
+esac
+read -r -a kinds <<<"${SOAK_FAULTS:-$usual}"
 dead=$D/dead
 began=$SECONDS
 now=start
@@ -238,6 +250,9 @@ loss_epoch_of() {
 # It has lost nothing, and says so.
 serve_again() {
 	brick_serve "$1"
+	case " ${brickd_options[*]} " in
+	*" --fault "*) return ;;
+	esac
 	[ "$(loss_epoch_of "$1")" = "${loss_epoch[${1#b}]}" ] || fail "brickd $1 has another loss epoch than before"
 }
 
@@ -263,18 +278,27 @@ stop_for_a_while() {
 
 # It may be that it is just between two connections.
 cut_one() {
-	local said
+	local said which
 	random 1000
-	said=$("$program" cut "$1" "$R" 2>&1)
+	which=$R
+	random 3
+	[ "$R" != 0 ] || which=all
+	said=$("$program" cut "$1" "$which" 2>&1)
 	note "... $said"
 }
 
+# kill_the_mount [BRICK [STOPPED]]: and that brick; the stopped one goes on.
 kill_the_mount() {
 	: >"$dead"
 	kill9_mount
-	[ $# = 0 ] || kill9_brick "$1"
+	[ -z "${1-}" ] || kill9_brick "$1"
+	[ -z "${1-}" ] || brick_back "$1"
+	[ -z "${2-}" ] || kill -CONT "${brick_pid[$2]}"
+	after_the_mount
+}
+
+after_the_mount() {
 	work_is_dead
-	[ $# = 0 ] || brick_back "$1"
 	fsck_after_kill
 	# Once more while it mounts, now and then.
 	random 3
@@ -340,11 +364,11 @@ fault() {
 	cut)
 		random 2
 		if [ "$R" = 0 ]; then
-			note "a connection of brickfs breaks"
+			note "connections of brickfs break"
 			cut_one "${mount_pid[m]}"
 		else
 			some_brick
-			note "a connection of brickd $B breaks"
+			note "connections of brickd $B break"
 			cut_one "${brick_pid[$B]}"
 		fi
 		;;
@@ -364,6 +388,39 @@ fault() {
 		some_brick
 		note "kill -9 brickfs and brickd $B"
 		kill_the_mount "$B"
+		;;
+	brick-mount)
+		some_brick
+		note "kill -9 brickd $B, and brickfs while it reconnects"
+		kill9_brick "$B"
+		brick_back "$B"
+		random 10
+		sleep "0.$R"
+		kill_the_mount
+		;;
+	power)
+		note "kill -9 of everything"
+		: >"$dead"
+		random 2
+		[ "$R" = 0 ] || kill9_mount
+		for ((i = 1; i <= BRICKS; i++)); do
+			kill -9 "${brick_pid[b$i]}"
+		done
+		[ "$R" = 1 ] || kill9_mount
+		for ((i = 1; i <= BRICKS; i++)); do
+			wait "${brick_pid[b$i]}" 2>/dev/null
+			serve_again b$i
+		done
+		after_the_mount
+		;;
+	stopped-mount)
+		# What the dead one had sent is read by the brick after that, when the next one is already asking.
+		some_brick
+		note "kill -9 brickfs while brickd $B is stopped"
+		kill -STOP "${brick_pid[$B]}"
+		random 20
+		sleep "$((R / 10)).$((R % 10))"
+		kill_the_mount "" "$B"
 		;;
 	remount)
 		note "umount and mount"
@@ -390,8 +447,6 @@ fault() {
 
 say "seed $seed, $seconds seconds, in $D${resumed:+, which is resumed}"
 size=$(sized 1536 768)
-[ -z "$resumed" ] && echo "${SOAK_BRICKD-}" >"$D/brickd-options"
-read -r -a brickd_options <"$D/brickd-options"
 start_bricks "$size" "${brickd_options[@]}"
 for ((i = 1; i <= BRICKS; i++)); do
 	loss_epoch[i]=$(loss_epoch_of b$i)
