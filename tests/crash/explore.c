@@ -197,11 +197,11 @@ static char *repair(const struct point *p, struct sim *image, const char *how, b
 	return why;
 }
 
-/* What a repair that was cut off left: nothing that is damage, it is repaired again, and by turns it is mounted instead. */
+/* What a repair that was cut off left: nothing that is damage, it is repaired again, and by turns it is mounted instead; one of these may be crashed. */
 static char *examine_repair(struct point *p, struct sim *image, const char *how)
 {
 	struct explore *x = p->x;
-	bool again = p->depth < DEPTH && x->again && x->depth_one++ % x->again == 0;
+	bool again = p->depth < DEPTH && x->again && x->depth_one++ % x->again == 0, mount = x->examined % 2 == 0;
 	struct sim *copy = sim_snapshot(image);
 	struct tree tree = {0};
 	struct fs *fs;
@@ -212,20 +212,28 @@ static char *examine_repair(struct point *p, struct sim *image, const char *how)
 	why = world_check(copy, true);
 	sim_delete(copy);
 	if (!why)
-		why = repair(p, image, how, again);
-	if (why || x->examined % 2)
+		why = repair(p, image, how, again && !mount);
+	if (why || !mount)
 		return why;
 	x->mounts++;
+	if (again)
+		sim_record(image, true);
 	if (world_mount(image, &fs, true, &why))
 		return why;
 	why = see(p, fs, &tree);
-	tree_free(&tree);
 	if (why) {
 		fs_abandon(fs);
-		return why;
+	} else {
+		if (again) {
+			sim_record(image, false);
+			why = crash_again(p, image, &tree, how, false);
+		}
+		rc = fs_unmount(fs);
+		if (rc && !why)
+			why = say("unmount: %s", strerror(-rc));
 	}
-	rc = fs_unmount(fs);
-	return rc ? say("unmount: %s", strerror(-rc)) : world_check(image, false);
+	tree_free(&tree);
+	return why ? why : world_check(image, false);
 }
 
 static char *examine(struct point *p, struct sim *image, const char *how)
