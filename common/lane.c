@@ -266,7 +266,7 @@ int lane_connect(struct brick_lane *lane)
 	if (status == -ESTALE)
 		ret = brick_fail(status, "%s: the brick does not know this session any more", session->text);
 	else if (status == -EUSERS)
-		ret = brick_fail(status, "%s: the brick has as many sessions as it takes", session->text);
+		ret = brick_fail(status, "%s: the brick has as many sessions as it takes, from everywhere or from here", session->text);
 	else if (status == -EPROTONOSUPPORT)
 		ret = brick_fail(status, "%s: the brick does not speak version %u of the protocol", session->text,
 				 WIRE_VERSION);

@@ -663,6 +663,24 @@ static struct lane *drop(struct server *server, struct peer_place *place)
 	return lane;
 }
 
+void lane_relieve(struct server *server, unsigned ms)
+{
+	uint64_t until_ns = now_ns() + ms * 1000000ull;
+	const struct timespec until = {.tv_sec = (time_t)(until_ns / 1000000000u), .tv_nsec = (long)(until_ns % 1000000000u)};
+	struct peer_place *place;
+
+	pthread_mutex_lock(&server->lock);
+	/* not one for each try: those that are on their way out give theirs back in a moment */
+	place = server->peers.dropped ? NULL : peers_relieve(&server->peers);
+	if (place)
+		drop(server, place);
+	/* a lane that has finished, this one or another, is closed */
+	while (!server->finished && !atomic_load(&server->stopping))
+		if (pthread_cond_timedwait(&server->changed, &server->lock, &until) == ETIMEDOUT)
+			break;
+	pthread_mutex_unlock(&server->lock);
+}
+
 /*
  * A place for a connection that has come.  When so many are on their way out that no more can be sent after them, it waits a
  * moment for one to be gone: that is soon, and whoever comes behind would be no better off.  With server.lock held.

@@ -397,9 +397,9 @@ static void choose_memory(const struct options *o, struct pool *pool, struct tie
 #define FDS_BESIDE    64u
 
 /* As many descriptors as the limits allow connections: when they run out, nobody can come any more. */
-static void raise_descriptors(const struct options *o)
+static void raise_descriptors(struct options *o)
 {
-	uint64_t each = FDS_OF_STREAM, want;
+	uint64_t each = FDS_OF_STREAM, want, few;
 	struct rlimit limit;
 
 	for (unsigned i = 0; i < o->endpoints; i++)
@@ -409,17 +409,22 @@ static void raise_descriptors(const struct options *o)
 	want = ((uint64_t)o->config.max_sessions * o->config.max_lanes + 2ull * o->config.max_connections) * each + FDS_BESIDE;
 	if (getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur >= want)
 		return;
-	if (limit.rlim_max < want)
+	if (limit.rlim_max < want) {
+		/* who has not said hello gets a quarter of them: the rest is for those who have */
+		few = limit.rlim_max / 8 / each;
+		if (o->config.max_connections > few)
+			o->config.max_connections = few ? (uint32_t)few : 1;
 		report_warning("this process may have %llu descriptors, and with all sessions and lanes that may be it needs %llu: raise "
-			       "LimitNOFILE (ulimit -n), or lower --max-sessions or --max-lanes",
-			       (unsigned long long)limit.rlim_max, (unsigned long long)want);
+			       "LimitNOFILE (ulimit -n), or lower --max-sessions or --max-lanes; --max-connections is %u",
+			       (unsigned long long)limit.rlim_max, (unsigned long long)want, o->config.max_connections);
+	}
 	limit.rlim_cur = limit.rlim_max < want ? limit.rlim_max : want;
 	if (setrlimit(RLIMIT_NOFILE, &limit))
 		report_warning("cannot raise the limit of descriptors to %llu: %s", (unsigned long long)limit.rlim_cur,
 			       strerror(errno));
 }
 
-static int serve(const struct options *o)
+static int serve(struct options *o)
 {
 	struct tier_config config;
 	struct pool *pool = NULL;

@@ -210,6 +210,23 @@ static void append(struct peers *peers, struct peer_member *member, struct peer_
 	peers->greeting++;
 }
 
+static void take_away(struct peers *peers, struct peer_place *place)
+{
+	take_place(peers, place);
+	place->dropped = true;
+	place->group->dropped++;
+	peers->dropped++;
+}
+
+struct peer_place *peers_relieve(struct peers *peers)
+{
+	struct peer_place *drop = greediest(peers, NULL);
+
+	if (drop)
+		take_away(peers, drop);
+	return drop;
+}
+
 int peers_enter(struct peers *peers, struct peer_place *place, const struct peer_key *key, struct peer_place **drop)
 {
 	const struct peers_limits *limits = &peers->limits;
@@ -240,11 +257,8 @@ int peers_enter(struct peers *peers, struct peer_place *place, const struct peer
 	if (ret) {
 		*drop = ret == PEERS_SHARE ? oldest_of(group) : greediest(peers, group);
 		member->greeting++; /* it stays, if the one that goes is its last */
-		take_place(peers, *drop);
+		take_away(peers, *drop);
 		member->greeting--;
-		(*drop)->dropped = true;
-		(*drop)->group->dropped++;
-		peers->dropped++;
 	}
 	place->group = group;
 	append(peers, member, place);

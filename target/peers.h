@@ -74,6 +74,8 @@ enum peers_entry {
  * places have, so that it should be tried again when one of them is gone; -ENOMEM.
  */
 int peers_enter(struct peers *peers, struct peer_place *place, const struct peer_key *key, struct peer_place **drop);
+/* One place less is used: that of the greediest peer's oldest connection, which is to be closed.  NULL: nobody is in greeting. */
+struct peer_place *peers_relieve(struct peers *peers);
 /* It has said hello.  False: too late, it has lost its place. */
 bool peers_greeted(struct peers *peers, struct peer_place *place);
 /* The connection is gone, whether it has said hello or not. */

@@ -221,11 +221,9 @@ static void take_connection(struct server *server, struct listener *listener, in
 		if ((more = server_refused(server, WIRE_REFUSED_HOST, words)))
 			report_error("%s: cannot take a connection: %s%s%s", text, strerror(-ret),
 				     ret == -EMFILE ? " (ulimit -n, LimitNOFILE)" : "", more);
-		if (ret == -EMFILE || ret == -ENFILE || ret == -ENOMEM || ret == -ENOBUFS) {
-			struct timespec pause = {.tv_nsec = ACCEPT_PAUSE_MS * 1000000l};
-
-			nanosleep(&pause, NULL); /* it stays pending: no use in asking at once */
-		}
+		/* it stays pending: no use in asking at once */
+		if (ret == -EMFILE || ret == -ENFILE || ret == -ENOMEM || ret == -ENOBUFS)
+			lane_relieve(server, ACCEPT_PAUSE_MS);
 		return;
 	}
 	(void)lane_start(server, conn, listener->transport, &peer); /* it has said why not */

@@ -240,6 +240,8 @@ bool server_may_complain(struct server *server);
 const char *server_refused(struct server *server, enum wire_refusal reason, char text[SERVER_MORE_MAX]);
 
 /* lane.c: connections */
+/* The greediest peer's oldest connection without hello goes, to give its descriptor back; waits for that, so long at most. */
+void lane_relieve(struct server *server, unsigned ms);
 /* Takes the connection over, also when it fails. */
 int lane_start(struct server *server, struct conn *conn, const struct transport *transport, const struct peer *peer);
 void lane_join(struct lane *lane); /* its thread has finished: waits for it, frees the lane */

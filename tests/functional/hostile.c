@@ -35,7 +35,7 @@
 #define HONEST	0x7100000000000000ull
 #define HOSTILE 0x7200000000000000ull
 #define OTHERS	60000 /* user IDs that nobody has */
-#define HOLD_MS 2000  /* how long an attacker keeps what it has */
+#define HOLD_MS 1000  /* how long an attacker keeps what it has */
 
 static const char *name = "start";
 static struct endpoint where;

@@ -3,7 +3,7 @@
 # Shows: hostile clients of every kind at once: an honest one sees no error, newcomers are let in, the brick keeps to its memory, and counts what it refused
 . "$SRC/tests/functional/lib.sh"
 
-need jq
+need jq prlimit
 
 program=$BUILD/tests/functional/hostile
 [ -x "$program" ] || fail "$program is not built"
@@ -63,4 +63,25 @@ done
 # The log has a few lines of it, not one for each.
 lines=$(grep -c warning: "$T/log/brickd-b1")
 [ "$lines" -le 60 ] || fail "$lines warnings in the log"
+stop_brick b1
+
+# Fewer descriptors than the limits allow connections: a crowd takes its part of them, and newcomers come in all the same.
+brickd() {
+	ulimit -n 120 && exec "$(type -P brickd)" "$@"
+}
+brick_serve b1
+[ "$TRANSPORT" = tcp ] || chmod 666 "$T/b1.sock"
+unset -f brickd
+grep -q 'raise LimitNOFILE' "$T/log/brickd-b1" || fail "the log does not say that descriptors are few"
+"$program" "$(endpoint b1)" honest >"$T/log/honest" 2>&1 &
+honest=$!
+soon 120 works || fail "the honest client does not begin with few descriptors"
+timeout -k 5 240 "$program" "$(endpoint b1)" attack crowd >"$T/log/attack" 2>&1 || fail "$(cat "$T/log/attack")"
+# and none at all: somebody has to give one back
+must prlimit --pid "${brick_pid[b1]}" --nofile=$((idle + 8)):120
+timeout -k 5 240 "$program" "$(endpoint b1)" attack crowd >"$T/log/attack" 2>&1 || fail "$(cat "$T/log/attack")"
+kill -TERM $honest
+wait $honest || fail "the honest client saw an error with few descriptors: $(cat "$T/log/honest")"
+ctl b1 stat --limits | grep -qE '^the host has no more +[1-9]' || fail "not counted: $(ctl b1 stat --limits)"
+say "with few descriptors: $(tail -n 1 "$T/log/honest")"
 stop_brick b1

@@ -319,6 +319,23 @@ static void test_churn(void)
 }
 
 /* Runs the rest against the brick's other address, on the other device. */
+/* Connections that do not say hello push each other out, the oldest first; one that does is let in. */
+static void test_crowd(void)
+{
+	enum { SHARE = 12, MORE = 6 }; /* raw-verbs.sh gives brickd this share */
+	struct client *quiet[SHARE + MORE], *c;
+
+	for (int i = 0; i < SHARE + MORE; i++)
+		CHECK(try_connect(&quiet[i], NULL, 0) == 0);
+	for (int i = 0; i < MORE; i++)
+		await_gone(quiet[i]);
+	c = open_client();
+	for (int i = 0; i < SHARE + MORE; i++)
+		shut(quiet[i], true);
+	await_alone(c, 0);
+	shut(c, true);
+}
+
 static void on_other_device(void)
 {
 	address = getenv("RDMA_ADDRESS2");
@@ -433,6 +450,7 @@ static const struct {
 } tests[] = {
 	{"preamble", test_preamble}, {"calls", test_calls}, {"refused", test_refused}, {"malformed", test_malformed},
 	{"no-credit", test_no_credit}, {"kill", test_kill}, {"lanes", test_lanes}, {"churn", test_churn},
+	{"crowd", test_crowd},
 	{"flush", test_flush, true},
 	{"device", test_device, true}, {"dead", test_dead, true}, {"removed", test_removed, true},
 };

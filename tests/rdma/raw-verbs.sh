@@ -33,7 +33,7 @@ if [[ ${SECOND-} ]]; then
 	second=(--listen "rdma://$RDMA_ADDRESS2:0")
 fi
 "$brickd" --pool "$pool" --listen "rdma://$address:0" "${second[@]}" --public --listen "unix:$dir/sock" \
-	--log-level info >>"$dir/log" 2>&1 &
+	--max-peer-connections 12 --log-level info >>"$dir/log" 2>&1 &
 pid=$!
 for ((i = 0; i < 600; i++)); do
 	grep -q 'ready:' "$dir/log" && break

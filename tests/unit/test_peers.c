@@ -148,6 +148,26 @@ START_TEST(slow_to_go)
 }
 END_TEST
 
+/* One less, when the host has no more: the greediest one's oldest. */
+START_TEST(relieved)
+{
+	struct peer_place p[4] = {0};
+
+	start(8, 8, 1, 1);
+	ck_assert_ptr_null(peers_relieve(&peers));
+	ck_assert_int_eq(enter(&p[0], 1, 0), PEERS_IN);
+	ck_assert_int_eq(enter(&p[1], 2, 0), PEERS_IN);
+	ck_assert_int_eq(enter(&p[2], 2, 0), PEERS_IN);
+	ck_assert_ptr_eq(peers_relieve(&peers), &p[1]);
+	ck_assert(!peers_greeted(&peers, &p[1]));
+	ck_assert_ptr_eq(peers_relieve(&peers), &p[0]);
+	ck_assert_ptr_eq(peers_relieve(&peers), &p[2]);
+	ck_assert_ptr_null(peers_relieve(&peers));
+	leave_all(p, 4);
+	nothing_left();
+}
+END_TEST
+
 START_TEST(sessions)
 {
 	struct peer_place p[3] = {0};
@@ -305,6 +325,7 @@ int main(void)
 	tcase_add_test(tc, newcomer);
 	tcase_add_test(tc, members);
 	tcase_add_test(tc, slow_to_go);
+	tcase_add_test(tc, relieved);
 	tcase_add_test(tc, sessions);
 	tcase_add_test(tc, keys);
 	tcase_add_test(tc, play);
