@@ -91,3 +91,12 @@ tests_unit_test_shutdown_SOURCES = tests/unit/test_shutdown.c
 tests_unit_test_shutdown_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs $(CHECK_CFLAGS)
 tests_unit_test_shutdown_LDADD = tests/unit/libsimfs.la tests/crash/libsim.la brickfs/libcore.la $(CHECK_LIBS)
 TESTS += tests/unit/test_shutdown
+
+# Every allocation of what is linked in, the core's, can be made to fail.
+check_PROGRAMS += tests/unit/test_nomem
+tests_unit_test_nomem_SOURCES = tests/unit/test_nomem.c
+tests_unit_test_nomem_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs $(CHECK_CFLAGS)
+tests_unit_test_nomem_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=strdup,--wrap=free \
+	-Wl,--wrap=mmap,--wrap=vasprintf,--wrap=asprintf,--wrap=open_memstream
+tests_unit_test_nomem_LDADD = tests/unit/libsimfs.la tests/crash/libsim.la brickfs/libcore.la $(CHECK_LIBS)
+TESTS += tests/unit/test_nomem
