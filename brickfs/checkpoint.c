@@ -252,6 +252,19 @@ static bool fits(struct fs *fs, uint64_t s0)
 	return vol_free_blocks(fs->vol) >= log_checkpoint_blocks(fs->live) + (!s0 && !fs->log.ahead);
 }
 
+/* How many segments a checkpoint that begins at s0 takes the place of, and one more; *heads: of these, head segments. */
+static size_t superseded(struct fs *fs, uint64_t s0, uint32_t *heads)
+{
+	size_t count;
+
+	pthread_mutex_lock(&fs->lock);
+	for (*heads = 0; *heads < fs->log.head_count && fs->log.heads[*heads] != s0; ++*heads)
+		;
+	count = (size_t)*heads + fs->log.ckpt_count + 1;
+	pthread_mutex_unlock(&fs->lock);
+	return count;
+}
+
 int checkpoint_from(struct fs *fs, uint64_t s0)
 {
 	struct writer w = { .fs = fs, .batch = 1 };
@@ -267,10 +280,12 @@ int checkpoint_from(struct fs *fs, uint64_t s0)
 	r = !w.segment ? -ENOMEM : !fits(fs, s0) ? -ENOSPC : s0 ? 0 : begin_fresh(fs, &s0);
 	if (!r)
 		r = walk(&w);
-	ckpt = malloc((w.count + 1) * sizeof(*ckpt));
-	if (!ckpt)
-		r = -ENOMEM;
-	for (k = 0; ckpt && k < w.count; k++)
+	if (!r) {
+		ckpt = malloc((w.count + 1) * sizeof(*ckpt));
+		old = malloc(superseded(fs, s0, &k) * sizeof(*old));
+		r = ckpt && old ? 0 : -ENOMEM;
+	}
+	for (k = 0; !r && k < w.count; k++)
 		ckpt[k] = w.done[k].number;
 	if (!r) {
 		r = commit_record(fs, &w, s0);
@@ -278,23 +293,19 @@ int checkpoint_from(struct fs *fs, uint64_t s0)
 	}
 	if (r) {
 		/* Nothing of it counts: not even a record in flight, the log has latched then. */
-		if (ckpt && !atomic_load(&fs->error))
-			release_segments(fs, ckpt, w.count);
+		for (k = 0; k < w.count && !atomic_load(&fs->error); k++)
+			release_segments(fs, &w.done[k].number, 1);
 		pthread_mutex_lock(&fs->lock);
 		fs->ckpt_at = fs->log.head_count + 2;
 		pthread_mutex_unlock(&fs->lock);
 	}
 	if (counts) {
+		superseded(fs, s0, &k);	/* still as many: what comes, comes behind s0 */
 		pthread_mutex_lock(&fs->lock);
-		for (k = 0; k < fs->log.head_count && fs->log.heads[k] != s0; k++)
-			;
-		old = malloc((k + fs->log.ckpt_count + 1) * sizeof(*old));
-		if (old) {	/* else they are found as leaks by the next mount */
-			memcpy(old, fs->log.heads, k * sizeof(*old));
-			if (fs->log.ckpt_count)
-				memcpy(old + k, fs->log.ckpt, fs->log.ckpt_count * sizeof(*old));
-			old_count = k + fs->log.ckpt_count;
-		}
+		memcpy(old, fs->log.heads, k * sizeof(*old));
+		if (fs->log.ckpt_count)
+			memcpy(old + k, fs->log.ckpt, fs->log.ckpt_count * sizeof(*old));
+		old_count = k + fs->log.ckpt_count;
 		memmove(fs->log.heads, fs->log.heads + k, (fs->log.head_count - k) * sizeof(*old));
 		fs->log.head_count -= k;
 		free(fs->log.ckpt);

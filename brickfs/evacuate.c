@@ -42,7 +42,7 @@ static int move_run(struct fs *fs, struct inode *i, uint64_t block)
 	}
 	free(buf);
 	pthread_mutex_lock(&fs->lock);
-	if (!r && !log_begin(fs, 0))
+	if (!r && (drop_reserve(fs, 1) || !log_begin(fs, 0)))
 		r = -ENOMEM;
 	if (!r) {
 		drop_add(fs, i->run, pages, 0, NULL);

@@ -214,19 +214,22 @@ static int publish(struct fs *fs, struct inode *i, uint64_t end)
 static int write_inline(struct fs *fs, struct inode *i, const void *data, size_t size, uint64_t offset)
 {
 	uint64_t end = offset + size;
-	int r;
+	int r = 0;
 
 	pthread_mutex_lock(&fs->lock);
-	r = file_touch(fs, i);		/* may fail, and a record never holds data beyond the size */
-	if (!r && end > i->length) {
+	/* Both may fail, and a record never holds data beyond the size. */
+	if (end > i->length) {
 		uint8_t *grown = realloc(i->data, end);
 
-		if (!grown) {
-			pthread_mutex_unlock(&fs->lock);
-			return -ENOMEM;
-		}
-		memset(grown + i->length, 0, end - i->length);
-		i->data = grown;
+		if (grown)
+			i->data = grown;
+		else
+			r = -ENOMEM;
+	}
+	if (!r)
+		r = file_touch(fs, i);
+	if (!r && end > i->length) {
+		memset(i->data + i->length, 0, end - i->length);
 		i->length = (uint32_t)end;
 		ns_account(fs, i);
 	}
@@ -253,7 +256,7 @@ static int write_fast(struct fs *fs, struct inode *i, const void *data, size_t s
 
 	pthread_rwlock_rdlock(&i->io);
 	pthread_mutex_lock(&fs->lock);
-	if (!i->drops && shape_covers(fs, i, offset, end) && (end <= i->prepared || i->prepared >= i->dirty_end)) {
+	if (!i->drops && !i->in_vain && shape_covers(fs, i, offset, end) && (end <= i->prepared || i->prepared >= i->dirty_end)) {
 		r = 0;
 		if (i->prepared < end)
 			i->prepared = end;
@@ -267,6 +270,8 @@ static int write_fast(struct fs *fs, struct inode *i, const void *data, size_t s
 		pthread_mutex_lock(&fs->lock);
 		if (!r)
 			r = publish(fs, i, end);
+		if (r)
+			i->in_vain = true;
 		pthread_mutex_unlock(&fs->lock);
 	}
 	pthread_rwlock_unlock(&i->io);
@@ -283,6 +288,12 @@ static int write_slow(struct fs *fs, struct inode *i, const void *data, size_t s
 
 	if (r)
 		return r;
+	if (i->in_vain) {	/* with the lock exclusive no write is under way */
+		pthread_mutex_lock(&fs->lock);
+		i->prepared = i->size;
+		i->in_vain = false;
+		pthread_mutex_unlock(&fs->lock);
+	}
 	if (i->form == FMT_INLINE && end <= FMT_INLINE_MAX && i->length <= FMT_INLINE_MAX) {
 		r = write_inline(fs, i, data, size, offset);
 		goto out;
@@ -316,6 +327,8 @@ static int write_slow(struct fs *fs, struct inode *i, const void *data, size_t s
 	if (!r && i->prepared < i->size)
 		i->prepared = i->size;
 	pthread_mutex_unlock(&fs->lock);
+	if (r)
+		shape_give_back(fs, i);
 out:
 	pthread_rwlock_unlock(&i->io);
 	return r;

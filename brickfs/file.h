@@ -36,13 +36,16 @@ uint64_t shape_existing(struct fs *fs, const struct inode *inode, uint64_t fbloc
 /* True if all of [from, to) has storage that can be written in place. */
 bool shape_covers(struct fs *fs, const struct inode *inode, uint64_t from, uint64_t to);
 
-/* The next three: io exclusive. */
+/* The next four: io exclusive. */
 /* FMT_RANGES: ranges and blocks for [from, to). */
 int shape_fill(struct fs *fs, struct inode *inode, uint64_t from, uint64_t to);
 /* To a run of at least `bytes`, with what the file holds, and data (may be NULL) laid over it at offset. */
 int shape_to_run(struct fs *fs, struct inode *inode, uint64_t bytes, const void *data, size_t size, uint64_t offset);
 /* To ranges, with what the file holds. */
 int shape_to_ranges(struct fs *fs, struct inode *inode);
+
+/* Something failed: blocks that were made for it go. */
+void shape_give_back(struct fs *fs, struct inode *inode);
 
 /* Writes zeroes over existing bytes of [from, to). */
 int file_zero(struct fs *fs, struct inode *inode, uint64_t from, uint64_t to);

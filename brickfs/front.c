@@ -156,19 +156,25 @@ out:
 
 int front_mount(struct front *front, const char *dir, dev_t *device)
 {
+	dev_t before;
 	int rc;
 
 	front->dir = strdup(dir);
 	if (!front->dir)
 		return -ENOMEM;
+	rc = mountpoint_device(dir, &before);
 	errno = 0;
-	if (fuse_session_mount(front->session, dir)) {
+	if (!rc && fuse_session_mount(front->session, dir))
 		rc = errno ? -errno : -EIO;
+	if (rc) {
 		free(front->dir);
 		front->dir = NULL;
 		return rc;
 	}
 	rc = mountpoint_device(dir, &front->device);
+	/* Unmounted already: what lies below is not ours. No mount has number 0. */
+	if (!rc && front->device == before)
+		front->device = 0;
 	*device = front->device;
 	return rc;
 }

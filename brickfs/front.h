@@ -29,7 +29,7 @@ struct front_options {
 };
 
 int front_new(struct front **front, struct fs *fs, const struct front_options *options);
-/* dir: absolute. *device is then the mount's st_dev. */
+/* dir: absolute. *device is then the mount's st_dev; 0: somebody has unmounted it since. */
 int front_mount(struct front *front, const char *dir, dev_t *device);
 /* Serves. 0, or the error that ended it. */
 int front_loop(struct front *front);

@@ -96,6 +96,7 @@ struct inode {
 		struct fmt_range *ranges;
 	};
 	uint64_t prepared;		/* end of the writes that are under way: >= size */
+	bool in_vain;			/* one of those failed: what is between size and prepared is not known to be zero */
 	uint64_t dirty_end;		/* existing bytes at and beyond this are zero */
 	uint32_t drops;			/* storage given up and not yet freed; writes into it wait */
 	struct drop *holes;		/* of these, blocks punched in the middle: they read as zeroes */
@@ -206,7 +207,10 @@ struct fs {
 	uint64_t durable_limit[FMT_MARKS_COUNT];
 
 	struct drop *drops, **drops_tail;	/* waiting for their batch */
+	struct drop *spare;		/* for the next ones */
+	uint32_t spare_count;
 	bool reclaiming;
+	bool put_again;			/* something was to be deleted, and there was no memory for it */
 	uint32_t ckpt_at;		/* head segments at which a checkpoint is due; raised when one fails */
 
 	struct log log;
@@ -334,23 +338,30 @@ int room_admit(struct fs *fs, size_t bytes, bool shrinks);
 
 /* ---- reclaim.c: drops, and pins */
 /*
- * Under fs->lock, after log_begin(): give up storage in the open batch.  waiter: writes to it wait until the
- * storage is free.  pages 0: count blocks (existing or not) from addr on.  -ENOMEM leaves all as it was.
+ * Under fs->lock: memory for so many pieces is there, so that the next ones that are given up under the same hold of the lock
+ * cannot fail.  -ENOMEM: nothing has changed.
  */
-int drop_add(struct fs *fs, uint64_t addr, uint32_t pages, uint64_t count, struct inode *waiter);
+int drop_reserve(struct fs *fs, uint32_t count);
+/*
+ * Under fs->lock, after log_begin() and drop_reserve(): give up storage in the open batch.  waiter: writes to it wait until the
+ * storage is free.  pages 0: count blocks (existing or not) from addr on.
+ */
+void drop_add(struct fs *fs, uint64_t addr, uint32_t pages, uint64_t count, struct inode *waiter);
 /* The same for blocks punched out of the middle of a file, from file block fblock on. */
-int drop_hole(struct fs *fs, uint64_t addr, uint64_t count, struct inode *inode, uint32_t fblock);
+void drop_hole(struct fs *fs, uint64_t addr, uint64_t count, struct inode *inode, uint32_t fblock);
 /* Nothing is given up, but writes to the inode wait until the open batch is durable. */
-int drop_barrier(struct fs *fs, struct inode *inode);
-int drop_all(struct fs *fs, struct inode *inode);	/* everything that the inode stores */
+void drop_barrier(struct fs *fs, struct inode *inode);
+uint32_t drop_pieces(const struct inode *inode);	/* those that drop_all() gives up */
+void drop_all(struct fs *fs, struct inode *inode);	/* everything that the inode stores */
 int reclaim(struct fs *fs);		/* finishes what is durable */
 int drops_wait(struct fs *fs, struct inode *inode);	/* until the inode has none; not under fs->lock */
 int drops_wait_all(struct fs *fs);	/* everything dropped so far is free */
 /* Inode pins: an inode in use by a call stays in memory. */
 struct inode *inode_pin(struct fs *fs, uint64_t ino);	/* takes fs->lock itself; NULL: no such */
 void inode_unpin(struct fs *fs, struct inode *inode);
-/* Under fs->lock: delete it if nobody holds it. */
+/* Under fs->lock: delete it if nobody holds it. Without memory for that it is done later, by a commit. */
 void inode_put(struct fs *fs, struct inode *inode);
+void inodes_put_again(struct fs *fs);	/* under fs->lock, between operations: those that could not be deleted */
 
 /* ---- checkpoint.c */
 int checkpoint(struct fs *fs);

@@ -7,6 +7,9 @@
  * batch ends a prefix of what was acknowledged.  One commit is on the wire at a
  * time: persist the data that the batch makes reachable (order 1 of brickfs-format(5)), write
  * the batch, persist it, wake whoever waits, and then what gathered meanwhile.
+ *
+ * An operation that finds no memory for its records fails before it has changed anything.  A commit that finds none
+ * tries again for about a second, with nothing sent in between; only then the log latches, as after any other failure.
  */
 #include "fs.h"
 #include "mutate.h"
@@ -18,6 +21,8 @@
 
 #define CLOSE_AT (512u << 10)	/* bytes at which a batch is closed; the rest is room for dirty inodes and one operation */
 #define OP_MAX (320u << 10)	/* no operation's records are longer */
+#define MEMORY_TRIES 100	/* of a commit without memory, */
+#define MEMORY_PAUSE_NS 10000000	/* and between two of them */
 
 static struct batch *batch_new(struct fs *fs)
 {
@@ -278,77 +283,128 @@ static void *on_wire(struct log *log, size_t at, void *bytes, size_t size)
 	return log->wire ? memcpy(log->wire + at, bytes, size) : bytes;
 }
 
-/* Writes one batch where it belongs, durable when it returns 0. */
+/* The segment that is ahead becomes the last of the heads, or stops being that: what was to begin it could not be sent. */
+static int push_ahead(struct fs *fs)
+{
+	int r;
+
+	pthread_mutex_lock(&fs->lock);
+	r = log_push_head(fs, fs->log.ahead);
+	pthread_mutex_unlock(&fs->lock);
+	return r;
+}
+
+static void pop_ahead(struct fs *fs)
+{
+	pthread_mutex_lock(&fs->lock);
+	fs->log.head_count--;
+	pthread_mutex_unlock(&fs->lock);
+}
+
+/* Writes one batch where it belongs, durable when it returns 0. -ENOMEM: all is as before, but for a segment that is ahead. */
 static int write_batch(struct fs *fs, struct batch *b)
 {
 	struct log *log = &fs->log;
-	uint64_t size = fmt_batch_size((uint32_t)b->length);
+	uint64_t size = fmt_batch_size((uint32_t)b->length), segment = log->segment, offset = log->offset;
 	uint8_t header[FMT_SEGMENT_HEADER];
+	bool begins = !segment || b->fresh || offset + size > FMT_BLOCK;
 	struct vol_io io[2];
 	size_t n = 0;
 	int r;
 
 	if (!log->wire)
 		log->wire = vol_buffer_alloc(fs->vol, FMT_BLOCK);
-	if (!log->segment || b->fresh || log->offset + size > FMT_BLOCK) {
+	if (begins) {
 		struct fmt_segment s = {
 			.epoch = fs->super.epoch, .kind = FMT_HEAD, .first_batch = b->number,
-			.prev = log->segment ? log->segment : log->last_segment,
-			.prev_end = log->segment ? log->offset : log->last_end,
+			.prev = segment ? segment : log->last_segment, .prev_end = segment ? offset : log->last_end,
 		};
 
 		r = ahead(fs);
+		if (!r)
+			r = push_ahead(fs);
 		if (r)
 			return r;
 		rebuild_note(fs, &s);
-		s.number = log->ahead;
+		s.number = segment = log->ahead;
+		offset = FMT_SEGMENT_HEADER;
 		fmt_put_segment(header, &s);
-		pthread_mutex_lock(&fs->lock);
-		r = log_push_head(fs, log->ahead);
-		pthread_mutex_unlock(&fs->lock);
-		if (r)
-			return r;
-		log->segment = log->ahead;
-		log->offset = FMT_SEGMENT_HEADER;
-		log->ahead = 0;
-		if (b->fresh)
-			log->fresh = log->segment;
-		io[n++] = (struct vol_io){ fmt_addr(FMT_LOG, log->segment), on_wire(log, 0, header, sizeof(header)),
-					     sizeof(header), true };
+		io[n++] = (struct vol_io){ fmt_addr(FMT_LOG, segment), on_wire(log, 0, header, sizeof(header)), sizeof(header), true };
 	}
 
 	struct fmt_batch head = {
 		.length = (uint32_t)b->length, .epoch = fs->super.epoch, .number = b->number,
-		.durable_through = b->number - 1, .segment = log->segment,
+		.durable_through = b->number - 1, .segment = segment,
 	};
 	memcpy(head.uuid, fs->super.uuid, 16);
 	fmt_put_batch(b->data, &head);
 	memset(b->data + FMT_BATCH_HEADER + b->length, 0, size - FMT_BATCH_HEADER - b->length);
-	io[n++] = (struct vol_io){ fmt_addr(FMT_LOG, log->segment) + log->offset,
+	io[n++] = (struct vol_io){ fmt_addr(FMT_LOG, segment) + offset,
 				     on_wire(log, FMT_SEGMENT_HEADER, b->data, size), (uint32_t)size, true };
 	r = vol_commit(fs->vol, io, n);
+	if (r == -ENOMEM && begins)
+		pop_ahead(fs);
 	if (r)
 		return r;
-	log->offset += size;
+	if (begins) {
+		log->segment = segment;
+		log->ahead = 0;
+		if (b->fresh)
+			log->fresh = segment;
+	}
+	log->offset = offset + size;
 	return 0;
+}
+
+/* True: it failed for want of memory, and is to be tried again. */
+static bool again(int r, unsigned *tries)
+{
+	const struct timespec pause = { .tv_nsec = MEMORY_PAUSE_NS };
+
+	if (r != -ENOMEM || ++*tries > MEMORY_TRIES)
+		return false;
+	nanosleep(&pause, NULL);
+	return true;
+}
+
+/* Under fs->lock, which is dropped while there is no memory: what is open is closed. */
+static int close_what_is_open(struct fs *fs)
+{
+	struct log *log = &fs->log;
+	unsigned tries = 0;
+	bool more;
+	int r;
+
+	do {
+		r = 0;
+		if (log->open && (log->open->length || fs->dirty.dirty_next != &fs->dirty))
+			r = close_open(fs);
+		else if (log->open) {		/* opened for nothing: its number is not to be skipped */
+			log->next_batch--;
+			batch_free(log->open);
+			log->open = NULL;
+		}
+		if (!r)
+			return 0;
+		pthread_mutex_unlock(&fs->lock);
+		more = again(r, &tries);
+		pthread_mutex_lock(&fs->lock);
+	} while (more && !log->error);
+	return r;
 }
 
 int log_commit(struct fs *fs)
 {
 	struct log *log = &fs->log;
 	struct batch *b, *rest = NULL;
-	int r = 0;
+	unsigned tries;
+	int r;
 
 	pthread_mutex_lock(&fs->commit_lock);
 	pthread_mutex_lock(&fs->lock);
 	log->committing = true;
-	if (log->open && (log->open->length || fs->dirty.dirty_next != &fs->dirty))
-		r = close_open(fs);
-	else if (log->open) {		/* opened for nothing: its number is not to be skipped */
-		log->next_batch--;
-		batch_free(log->open);
-		log->open = NULL;
-	}
+	inodes_put_again(fs);
+	r = close_what_is_open(fs);
 	while (!r && (b = log->queue)) {
 		if (log->error) {
 			r = log->error;
@@ -361,8 +417,9 @@ int log_commit(struct fs *fs)
 
 		if (b->persist && !MUTATED(DATA_BEHIND_BATCH))
 			r = vol_persist(fs->vol);
-		if (!r)
-			r = write_batch(fs, b);
+		tries = 0;
+		while (!r && (r = write_batch(fs, b)) && !atomic_load(&fs->error) && again(r, &tries))
+			r = 0;
 
 		pthread_mutex_lock(&fs->lock);
 		if (r) {

@@ -170,12 +170,21 @@ static void stop(struct daemon *d)
 static void *announce(void *arg)
 {
 	struct daemon *d = arg;
-	dev_t device;
 	int rc;
 
-	rc = mountpoint_ask(d->path, &device);
-	if (!rc && device != d->device)
-		rc = -EXDEV;
+	rc = mountpoint_ask_for(d->path, d->device);
+	if (rc == -ENODEV) {
+		/* Whoever saw it mounted needed no word from us. */
+		report_info("%s: mounted, and unmounted before it was asked", d->path);
+		if (d->parent >= 0)
+			go_to_background();
+		tell_parent(d, 0);
+		return NULL;
+	}
+	if (rc == -EXDEV) {
+		report_warning("%s: mounted, but that is not what is found there: something was mounted over it, or it was moved", d->path);
+		rc = 0;
+	}
 	if (rc) {
 		if (!atomic_load(&d->ending))
 			report_error("%s: mounted, but does not answer: %s", d->path, strerror(-rc));
@@ -191,6 +200,8 @@ static void *announce(void *arg)
 	rc = mountpoint_enter(d->options->source, d->path);
 	if (rc)
 		report_debug("umount(8) will not call umount.fuse.brickfs: libmount's table: %s", strerror(-rc));
+	else if (!mountpoint_count(d->device))
+		mountpoint_leave(d->path);	/* unmounted meanwhile */
 	if (d->parent < 0) {
 		report_info("%s mounted on %s", d->options->source, d->path);
 		return NULL;
@@ -385,7 +396,7 @@ static int serve(struct daemon *d)
 		goto no_core;
 	rc = mount_fuse(d);
 	if (!rc) {
-		runfile = runfile_create(d->device, timeo_s);
+		runfile = d->device ? runfile_create(d->device, timeo_s) : -ENODEV;
 		if (runfile < 0)
 			report_debug("umount will not wait for the end: run file: %s", strerror(-runfile));
 		rc = run(d);

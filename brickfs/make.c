@@ -70,16 +70,24 @@ static int make_super(struct fs *fs, const struct fs_make_options *options)
 /* The first batch: numbers, the root directory, and a checkpoint of nothing that begins here. */
 static int make_log(struct fs *fs)
 {
-	struct fmt_checkpoint c = { .s0 = 1 };
+	struct fmt_checkpoint c = { 0 };
 	struct inode *root;
-	int r = -ENOMEM;
+	int r;
 
 	for (int k = 0; k < FMT_MARKS_COUNT; k++)
 		fs->next[k] = 1;
 	fs->next[FMT_MARK_INO] = FS_ROOT_INO + 1;
 	pthread_mutex_lock(&fs->lock);
 	root = ns_new_inode(fs, FS_ROOT_INO);
-	if (root && !ns_make_dir(root) && !marks_put(fs, false) && log_begin(fs, fmt_checkpoint_size(0))) {
+	r = root && !ns_make_dir(root) ? marks_put(fs, false) : -ENOMEM;
+	pthread_mutex_unlock(&fs->lock);
+	if (!r)
+		r = log_alloc_segment(fs, &c.s0);
+	if (r)
+		return r;
+	fs->log.ahead = c.s0;
+	pthread_mutex_lock(&fs->lock);
+	if (log_begin(fs, fmt_checkpoint_size(0))) {
 		root->mode = S_IFDIR | 0755;
 		root->nlink = 1;
 		root->dir->parent = root;
@@ -87,7 +95,8 @@ static int make_log(struct fs *fs)
 		root->atime = root->mtime = root->ctime;
 		log_mark_dirty(fs, root);
 		fmt_put_checkpoint(log_room(fs, fmt_checkpoint_size(0)), &c);
-		r = 0;
+	} else {
+		r = -ENOMEM;
 	}
 	pthread_mutex_unlock(&fs->lock);
 	if (!r)
@@ -183,6 +192,8 @@ int fs_make(const struct fs_make_options *options, struct fs_info *made)
 	if (r)
 		return r;
 	r = make(fs, options);
+	if (r && !fs_error_text()[0])
+		fs_set_error(r, "%s", strerror(-r));
 	if (!r && made) {
 		fs->info.epoch = fs->super.epoch;
 		fs->info.clean = true;

@@ -39,7 +39,8 @@ int fs_new(struct fs **fsp, const struct fs_options *options)
 	int r;
 
 	if (!fs)
-		return -ENOMEM;
+		return fs_set_error(-ENOMEM, "%s", strerror(ENOMEM));
+	fs_set_error(0, "%s", "");
 	fs->options = *options;
 	vo.tell_arg = fs;
 	if (!fs->options.commit_ms)
@@ -75,6 +76,10 @@ int fs_new(struct fs **fsp, const struct fs_options *options)
 void fs_delete(struct fs *fs)
 {
 	for (struct drop *d = fs->drops, *next; d; d = next) {
+		next = d->next;
+		free(d);
+	}
+	for (struct drop *d = fs->spare, *next; d; d = next) {
 		next = d->next;
 		free(d);
 	}
@@ -649,6 +654,8 @@ int fs_mount(struct fs **fsp, const struct fs_options *options)
 	*fsp = fs;
 	return 0;
 fail:
+	if (!fs_error_text()[0])
+		fs_set_error(r, "%s", strerror(-r));
 	free(leaks);
 	stop_threads(fs);
 	fs_delete(fs);

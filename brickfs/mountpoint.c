@@ -150,6 +150,18 @@ unsigned mountpoint_count(dev_t device)
 	return count;
 }
 
+int mountpoint_ask_for(const char *path, dev_t device)
+{
+	dev_t there;
+	int rc = mountpoint_ask(path, &there);
+
+	if (!rc && there == device)
+		return 0;
+	if (!mountpoint_count(device))
+		return -ENODEV;
+	return rc ? rc : -EXDEV;
+}
+
 int mountpoint_set_readahead(dev_t device, unsigned kib)
 {
 	char path[96], text[16];

@@ -33,6 +33,11 @@ int mountpoint_type(const char *path, char *type, size_t size);
  * NULL.  Waits for the daemon if there is one.
  */
 int mountpoint_ask(const char *path, dev_t *device);
+/*
+ * The same of the mount that was made there, and is known by its device number.  Others may have been quicker: -ENODEV, it was
+ * unmounted already; -EXDEV: it is mounted, but the path leads elsewhere, to what was mounted over it, or to where it was moved from.
+ */
+int mountpoint_ask_for(const char *path, dev_t device);
 /* Mounts with this device number that this process sees. */
 unsigned mountpoint_count(dev_t device);
 /*

@@ -10,12 +10,29 @@
 #include <stdlib.h>
 #include <string.h>
 
+int drop_reserve(struct fs *fs, uint32_t count)
+{
+	while (fs->spare_count < count) {
+		struct drop *d = malloc(sizeof(*d));
+
+		if (!d)
+			return -ENOMEM;
+		d->next = fs->spare;
+		fs->spare = d;
+		fs->spare_count++;
+	}
+	return 0;
+}
+
 static struct drop *enqueue(struct fs *fs, uint64_t addr, uint32_t pages, uint64_t count, struct inode *waiter)
 {
-	struct drop *d = calloc(1, sizeof(*d));
+	struct drop *d = fs->spare;
 
 	if (!d)
-		return NULL;
+		abort();	/* drop_reserve() was to be called */
+	fs->spare = d->next;
+	fs->spare_count--;
+	memset(d, 0, sizeof(*d));
 	d->addr = addr;
 	d->pages = pages;
 	d->count = count;
@@ -30,38 +47,38 @@ static struct drop *enqueue(struct fs *fs, uint64_t addr, uint32_t pages, uint64
 	return d;
 }
 
-int drop_add(struct fs *fs, uint64_t addr, uint32_t pages, uint64_t count, struct inode *waiter)
+void drop_add(struct fs *fs, uint64_t addr, uint32_t pages, uint64_t count, struct inode *waiter)
 {
-	return enqueue(fs, addr, pages, count, waiter) ? 0 : -ENOMEM;
+	enqueue(fs, addr, pages, count, waiter);
 }
 
-int drop_barrier(struct fs *fs, struct inode *inode)
+void drop_barrier(struct fs *fs, struct inode *inode)
 {
-	return MUTATED(SHRINK_UNHELD) ? 0 : drop_add(fs, 0, 0, 0, inode);
+	if (!MUTATED(SHRINK_UNHELD))
+		drop_add(fs, 0, 0, 0, inode);
 }
 
-int drop_hole(struct fs *fs, uint64_t addr, uint64_t count, struct inode *inode, uint32_t fblock)
+void drop_hole(struct fs *fs, uint64_t addr, uint64_t count, struct inode *inode, uint32_t fblock)
 {
 	struct drop *d = enqueue(fs, addr, 0, count, inode);
 
-	if (!d)
-		return -ENOMEM;
 	d->is_hole = true;
 	d->fblock = fblock;
 	d->hole_next = inode->holes;
 	inode->holes = d;
-	return 0;
 }
 
-int drop_all(struct fs *fs, struct inode *i)
+uint32_t drop_pieces(const struct inode *i)
 {
-	int r = 0;
+	return i->form == FMT_RUN ? 1 : i->form == FMT_RANGES ? i->length : 0;
+}
 
+void drop_all(struct fs *fs, struct inode *i)
+{
 	if (i->form == FMT_RUN)
-		r = drop_add(fs, i->run, i->length, 0, NULL);
-	for (uint32_t k = 0; i->form == FMT_RANGES && !r && k < i->length; k++)
-		r = drop_add(fs, i->ranges[k].base, 0, i->ranges[k].count, NULL);
-	return r;
+		drop_add(fs, i->run, i->length, 0, NULL);
+	for (uint32_t k = 0; i->form == FMT_RANGES && k < i->length; k++)
+		drop_add(fs, i->ranges[k].base, 0, i->ranges[k].count, NULL);
 }
 
 struct release { struct fs *fs; uint64_t addr[512]; size_t n; int error; };
@@ -214,12 +231,29 @@ void inode_put(struct fs *fs, struct inode *i)
 {
 	if (i->nlink || i->opens || i->references || i->pins || i->gone)
 		return;
-	/* Read-only, or out of memory: the record with link count 0 stays, the next mount deletes it. */
-	if (fs_writable(fs) || !log_more(fs, FMT_GONE_SIZE))
+	/* Read-only: the record with link count 0 stays, the next mount deletes it. */
+	if (fs_writable(fs))
 		return;
-	/* It goes in any case: what could not be noted leaks until the next mount, but a part was, and is going to be freed. */
+	if (drop_reserve(fs, drop_pieces(i)) || !log_more(fs, FMT_GONE_SIZE)) {
+		fs->put_again = true;
+		return;
+	}
 	drop_all(fs, i);
 	i->gone = true;
 	log_put_gone(fs, i->ino);
 	ns_free_inode(fs, i);
+}
+
+void inodes_put_again(struct fs *fs)
+{
+	struct inode *i, *next;
+
+	if (!fs->put_again)
+		return;
+	fs->put_again = false;
+	for (i = fs->all.next; i != &fs->all; i = next) {
+		next = i->next;
+		inode_put(fs, i);
+		log_trim(fs);
+	}
 }

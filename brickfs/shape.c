@@ -127,6 +127,41 @@ int shape_fill(struct fs *fs, struct inode *i, uint64_t from, uint64_t to)
 	return r;
 }
 
+/*
+ * Beyond the end no record counts them, so they need no batch to be freed.  Those inside, which fill a hole with
+ * zeroes, may have been counted by a record meanwhile, and stay; the record that names their range is written in any case.
+ */
+void shape_give_back(struct fs *fs, struct inode *i)
+{
+	uint64_t end, addr, from, stop, addrs[64];
+	size_t n = 0;
+
+	if (i->form != FMT_RANGES || fs_writable(fs))
+		return;
+	pthread_mutex_lock(&fs->lock);
+	end = i->size > i->alloc_end ? i->size : i->alloc_end;
+	ns_dirty(fs, i);
+	pthread_mutex_unlock(&fs->lock);
+	end = (end + FMT_BLOCK - 1) >> FMT_BLOCK_SHIFT;
+	for (uint32_t k = 0; k < i->length; k++) {
+		const struct fmt_range *g = &i->ranges[k];
+
+		if (g->fblock + (uint64_t)g->count <= end)
+			continue;
+		from = g->base + (g->fblock < end ? (end - g->fblock) << FMT_BLOCK_SHIFT : 0);
+		stop = g->base + ((uint64_t)g->count << FMT_BLOCK_SHIFT);
+		for (; vol_next(fs->vol, from, &addr) && addr < stop; from = addr + FMT_BLOCK) {
+			addrs[n++] = addr;
+			if (n == sizeof(addrs) / sizeof(addrs[0])) {
+				vol_release(fs->vol, addrs, n);
+				n = 0;
+			}
+		}
+	}
+	if (n)
+		vol_release(fs->vol, addrs, n);
+}
+
 /* What the file holds in [0, length), for its move to another form. */
 static int read_small(struct fs *fs, struct inode *i, uint8_t *buf, uint64_t length)
 {
@@ -184,7 +219,7 @@ int shape_to_run(struct fs *fs, struct inode *i, uint64_t bytes, const void *dat
 	if (r)
 		goto fail;
 	pthread_mutex_lock(&fs->lock);
-	if (!log_begin(fs, 0)) {
+	if (drop_reserve(fs, 1) || !log_begin(fs, 0)) {
 		pthread_mutex_unlock(&fs->lock);
 		r = -ENOMEM;
 		goto fail;
@@ -238,7 +273,7 @@ int shape_to_ranges(struct fs *fs, struct inode *i)
 			goto out;
 	}
 	pthread_mutex_lock(&fs->lock);
-	if (!log_begin(fs, 0))
+	if (drop_reserve(fs, 1) || !log_begin(fs, 0))
 		r = -ENOMEM;
 	else {
 		if (i->form == FMT_RUN) {
@@ -255,6 +290,8 @@ int shape_to_ranges(struct fs *fs, struct inode *i)
 			drop_add(fs, dropped, dropped_pages, 0, NULL);
 	}
 	pthread_mutex_unlock(&fs->lock);
+	if (r && old)
+		vol_release(fs->vol, &base, 1);
 out:
 	free(buf);
 	free(ranges);

@@ -16,20 +16,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Under fs->lock, io exclusive, after log_begin(). Only what is on the drop list can be freed: -ENOMEM leaks, it never loses. */
-static int shrink(struct fs *fs, struct inode *i, uint64_t size)
+/* Under fs->lock, io exclusive, after log_begin() and drop_reserve(): drop_pieces() and one more. */
+static void shrink(struct fs *fs, struct inode *i, uint64_t size)
 {
 	uint64_t keep;
-	int r = 0;
 
 	i->size = i->prepared = size;
 	if (i->alloc_end > size)
 		i->alloc_end = size;
 	if (!size) {
-		r = drop_all(fs, i);
+		drop_all(fs, i);
 		ns_set_form(fs, i, FMT_INLINE);
 		i->dirty_end = i->alloc_end = 0;
-		return r;
+		return;
 	}
 	switch (i->form) {
 	case FMT_INLINE:
@@ -37,20 +36,20 @@ static int shrink(struct fs *fs, struct inode *i, uint64_t size)
 			i->length = (uint32_t)size;
 			ns_account(fs, i);
 		}
-		return 0;
+		return;
 	case FMT_RUN:
 		keep = (size + FMT_PAGE - 1) >> FMT_PAGE_SHIFT;
 		if (size >= shape_run_bytes(i))
-			return 0;
+			return;
 		if (keep < i->length) {
-			r = drop_add(fs, i->run + (keep << FMT_PAGE_SHIFT), i->length - (uint32_t)keep, 0, i);
+			drop_add(fs, i->run + (keep << FMT_PAGE_SHIFT), i->length - (uint32_t)keep, 0, i);
 			i->length = (uint32_t)keep;
 			i->dirty_end = shape_run_bytes(i);
 		}
 		break;
 	default:
 		keep = (size + FMT_BLOCK - 1) >> FMT_BLOCK_SHIFT;
-		for (uint32_t k = 0; !r && k < i->length; k++) {
+		for (uint32_t k = 0; k < i->length; k++) {
 			struct fmt_range *g = &i->ranges[k];
 			uint64_t from = g->fblock > keep ? g->fblock : keep;
 
@@ -58,12 +57,12 @@ static int shrink(struct fs *fs, struct inode *i, uint64_t size)
 			uint64_t count = g->fblock + (uint64_t)g->count - from;
 
 			if (from < g->fblock + (uint64_t)g->count && vol_count(fs->vol, base, count))
-				r = drop_add(fs, base, 0, count, i);
+				drop_add(fs, base, 0, count, i);
 		}
 		if (i->dirty_end > keep << FMT_BLOCK_SHIFT)
 			i->dirty_end = keep << FMT_BLOCK_SHIFT;
 	}
-	return r ? r : drop_barrier(fs, i);
+	drop_barrier(fs, i);
 }
 
 int file_truncate(struct fs *fs, struct inode *i, uint64_t size)
@@ -79,13 +78,13 @@ int file_truncate(struct fs *fs, struct inode *i, uint64_t size)
 	if (size > i->size && i->size < i->dirty_end && !MUTATED(GAP_OF_TRUNCATE))
 		r = file_zero(fs, i, i->size, size < i->dirty_end ? size : i->dirty_end);
 	pthread_mutex_lock(&fs->lock);
+	if (!r && size < i->size)
+		r = drop_reserve(fs, drop_pieces(i) + 1);
 	if (!r)
 		r = file_touch(fs, i);
 	if (!r && size < i->size) {
-		r = shrink(fs, i, size);
+		shrink(fs, i, size);
 		log_mark_dirty(fs, i);
-		if (r)
-			fs_fail(fs, r, "out of memory while a file was truncated");
 	} else if (!r) {
 		i->size = i->prepared = size;
 	}
@@ -135,7 +134,7 @@ static int punch(struct fs *fs, struct inode *i, uint64_t from, uint64_t to)
 	if (r)
 		return r;
 	pthread_mutex_lock(&fs->lock);
-	if (!log_begin(fs, 0))
+	if (drop_reserve(fs, i->length) || !log_begin(fs, 0))
 		r = -ENOMEM;
 	for (uint32_t k = 0; !r && k < i->length; k++) {
 		uint64_t begin = i->ranges[k].fblock, end = begin + i->ranges[k].count;
@@ -148,9 +147,9 @@ static int punch(struct fs *fs, struct inode *i, uint64_t from, uint64_t to)
 		if (end > last)
 			end = last;
 		if (begin < end && vol_count(fs->vol, base, end - begin))
-			r = drop_hole(fs, base, end - begin, i, (uint32_t)begin);
+			drop_hole(fs, base, end - begin, i, (uint32_t)begin);
 	}
-	if (!r || r == -ENOMEM)
+	if (!r)
 		log_mark_dirty(fs, i);
 	pthread_mutex_unlock(&fs->lock);
 	return r;
@@ -213,6 +212,8 @@ int fs_fallocate(struct fs *fs, uint64_t ino, int mode, uint64_t offset, uint64_
 	}
 	batch = i->batch;
 	pthread_mutex_unlock(&fs->lock);
+	if (r)
+		shape_give_back(fs, i);
 	pthread_rwlock_unlock(&i->io);
 	if (!r && (mode & FALLOC_FL_PUNCH_HOLE) && fs->options.sync)
 		r = drops_wait(fs, i);

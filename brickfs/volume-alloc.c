@@ -182,6 +182,16 @@ struct wish {
 	bool reserved, done;
 };
 
+/* Frees a block that came to life and is in no table. False. */
+static bool take_back(struct vol_brick *b, uint64_t addr)
+{
+	int status = 0;
+
+	if (!call(b, &addr, 1, false, &status) && !status)
+		b->free_blocks++;
+	return false;
+}
+
 /* Everything that is bound for this brick. */
 static int alloc_on(struct vol_brick *b, const uint64_t *addrs, struct wish *wishes, size_t n)
 {
@@ -219,6 +229,8 @@ static int alloc_on(struct vol_brick *b, const uint64_t *addrs, struct wish *wis
 					reserve(b);
 				wish->reserved = false;
 				error = vol_ids_insert(b->vol, batch[k], b->index);
+				if (error)	/* out of memory: nobody will know of it, so it goes at once */
+					wish->done = take_back(b, batch[k]);
 			} else {
 				error = vol_blame(b, error, error == -EEXIST ? "it is there already, though it was not in its list" : NULL,
 						  "block 0x%llx cannot be allocated", (unsigned long long)batch[k]);

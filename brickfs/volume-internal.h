@@ -186,6 +186,7 @@ uint64_t vol_list_budget(void);		/* bytes, on this host */
 int vol_twin_add(struct volume *vol, uint64_t addr, unsigned brick);	/* -ENOMEM */
 
 /* volume-ranges.c */
+int vol_ranges_reserve(struct vol_ranges *ranges, size_t more);	/* so many can be added without memory */
 int vol_ranges_add(struct vol_ranges *ranges, uint64_t block, uint32_t low, uint32_t high);
 bool vol_ranges_remove(struct vol_ranges *ranges, uint64_t block);
 bool vol_ranges_has(const struct vol_ranges *ranges, uint64_t block);

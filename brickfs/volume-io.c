@@ -187,23 +187,39 @@ static int find_brick(struct volume *vol, const struct vol_io *io, struct vol_br
 	return 0;
 }
 
+/* Room in the lane's scratch for so many ranges of a persist. The lane is held. */
+static int scratch_reserve(struct vol_lane *lane, size_t n)
+{
+	struct backend_range *more;
+
+	if (n <= lane->scratch_room)
+		return 0;
+	n = n < 16 ? 16 : n * 2;
+	more = realloc(lane->scratch, n * sizeof(*more));
+	if (!more)
+		return -ENOMEM;
+	lane->scratch = more;
+	lane->scratch_room = n;
+	return 0;
+}
+
+/* What it takes to remember what is written, and to persist it, is there before it is sent: a persist must not fail for want of memory. */
+static int reserve(struct use *use)
+{
+	struct vol_lane *lane = use->lane;
+	int r = vol_ranges_reserve(&lane->dirty, use->parts);
+
+	return r ? r : scratch_reserve(lane, lane->dirty.n + use->parts);
+}
+
 /* The ranges of the parts' writes, into the lane's scratch. */
-static int fill_persist(struct use *use)
+static void fill_persist(struct use *use)
 {
 	struct vol_lane *lane = use->lane;
 
-	if (lane->scratch_room < use->parts) {
-		struct backend_range *more = realloc(lane->scratch, use->parts * sizeof(*more));
-
-		if (!more)
-			return -ENOMEM;
-		lane->scratch = more;
-		lane->scratch_room = use->parts;
-	}
 	for (size_t i = 0; i < use->parts; i++)
 		lane->scratch[i] = (struct backend_range){ .addr = use->part[i].io->addr, .length = use->part[i].io->length };
 	use->persist = (struct backend_io){ .op = BACKEND_PERSIST, .ranges = lane->scratch, .range_count = use->parts };
-	return 0;
 }
 
 /* Queues what is to be done on the lane; nothing is lost when it fails: drain tells. */
@@ -213,11 +229,8 @@ static int submit(struct use *use, bool commit)
 	struct backend_session *session = use->brick->session;
 	int r = 0;
 
-	if (commit) {
-		r = fill_persist(use);
-		if (r)
-			return r;
-	}
+	if (commit)
+		fill_persist(use);
 	for (size_t i = 0; i < use->parts; i++) {
 		struct vol_part *part = &use->part[i];
 
@@ -346,6 +359,8 @@ static int attempt(struct use *uses, unsigned n, bool commit, bool pin)
 		use->lane_index = use->lane->index;
 		use->serial = use->brick->serial;
 		r = vol_usable(use->brick);
+		if (!r)
+			r = reserve(use);
 		use->lost = use->lane->broken || use->lane->index >= use->brick->lanes;
 		for (size_t k = 0; k < use->parts && pin; k++)
 			use->lost |= use->part[k].map->serial != use->serial;
@@ -562,14 +577,8 @@ static int job_begin(struct job *job)
 
 	if (lane->broken)
 		return -ECONNRESET;
-	if (lane->scratch_room < n) {
-		struct backend_range *more = realloc(lane->scratch, n * sizeof(*more));
-
-		if (!more)
-			return -ENOMEM;
-		lane->scratch = more;
-		lane->scratch_room = n;
-	}
+	if (scratch_reserve(lane, n))
+		return -ENOMEM;
 	for (size_t i = 0; i < n; i++) {
 		struct vol_range *range = &lane->dirty.range[i];
 
@@ -600,60 +609,78 @@ static void job_end(struct job *job, bool begun)
 		vol_lane_put(job->lane);
 }
 
+/* The lane's persist is on its way: true; or there is nothing to do, or *error. */
+static bool job_start(struct job *job, struct vol_brick *b, struct vol_lane *lane, int *error)
+{
+	*job = (struct job){ .brick = b, .lane = lane, .serial = b->serial };
+	if (!lane->dirty_count)
+		return false;
+	if (!lane_lock_unless_mending(b, lane)) {
+		job->r = -ECONNRESET;
+		return true;
+	}
+	*error = vol_usable(b);
+	if (*error || !lane->dirty.n) {
+		pthread_mutex_unlock(&lane->mutex);
+		return false;
+	}
+	job->held = true;
+	job->serial = b->serial;
+	job->r = job_begin(job);
+	return true;
+}
+
 int vol_persist_lanes(struct volume *vol, struct vol_brick *const *bricks, unsigned n, bool *again)
 {
 	struct job few[8], *jobs = few;
-	unsigned count = 0, room = 0;
+	unsigned room = 0, i = 0, k = 0;
 	bool dirty = false;
 	int r = 0;
 
-	/* Room for all of them: while some are waited for, others that were clean become dirty, and none may be left out. */
-	for (unsigned i = 0; i < n; i++) {
-		room += bricks[i]->lane_slots;
-		for (unsigned k = 0; k < bricks[i]->lane_slots; k++)
-			dirty |= bricks[i]->lane[k].dirty_count != 0;
+	for (unsigned b = 0; b < n; b++) {
+		room += bricks[b]->lane_slots;
+		for (unsigned l = 0; l < bricks[b]->lane_slots; l++)
+			dirty |= bricks[b]->lane[l].dirty_count != 0;
 	}
 	if (!dirty)
 		return 0;
+	/*
+	 * Room for all of them, also for those that become dirty while others are waited for.  Without memory for that they come in
+	 * turns: each lane's persist covers what was written there when this began, whenever it is its turn.
+	 */
 	if (room > 8)
 		jobs = calloc(room, sizeof(*jobs));
 	if (!jobs)
-		return -ENOMEM;
-	for (unsigned i = 0; i < n; i++) {
-		for (unsigned k = 0; k < bricks[i]->lane_slots && !r; k++) {
-			struct vol_brick *b = bricks[i];
-			struct vol_lane *lane = &b->lane[k];
+		jobs = few;
+	if (jobs == few)
+		room = 8;
+	while (i < n && !r) {
+		unsigned count = 0;
+		int error = 0;
 
-			if (!lane->dirty_count)
-				continue;
-			jobs[count] = (struct job){ .brick = b, .lane = lane, .serial = b->serial };
-			if (!lane_lock_unless_mending(b, lane)) {
-				jobs[count++].r = -ECONNRESET;
-				continue;
-			}
-			r = vol_usable(b);
-			if (r || !lane->dirty.n) {
-				pthread_mutex_unlock(&lane->mutex);
+		while (i < n && !error && count < room) {
+			if (k == bricks[i]->lane_slots) {
+				i++;
+				k = 0;
 				continue;
 			}
-			jobs[count].held = true;
-			jobs[count].serial = b->serial;
-			jobs[count].r = job_begin(&jobs[count]);
-			count++;
+			count += job_start(&jobs[count], bricks[i], &bricks[i]->lane[k], &error);
+			k++;
 		}
-	}
-	for (unsigned i = 0; i < count; i++)
-		if (jobs[i].held)
-			job_end(&jobs[i], jobs[i].io.op == BACKEND_PERSIST);
-	for (unsigned i = 0; i < count && !r; i++) {
-		struct job *job = &jobs[i];
+		for (unsigned j = 0; j < count; j++)
+			if (jobs[j].held)
+				job_end(&jobs[j], jobs[j].io.op == BACKEND_PERSIST);
+		r = error;
+		for (unsigned j = 0; j < count && !r; j++) {
+			struct job *job = &jobs[j];
 
-		if (vol_lost(job->r)) {
-			*again = true;
-			r = vol_recover(job->brick, job->lane->index, job->serial);
-		} else if (job->r) {
-			vol_latch(vol, -EIO, "brick %s: persist failed: %s", job->brick->endpoint, strerror(-job->r));
-			r = -EIO;
+			if (vol_lost(job->r)) {
+				*again = true;
+				r = vol_recover(job->brick, job->lane->index, job->serial);
+			} else if (job->r) {
+				vol_latch(vol, -EIO, "brick %s: persist failed: %s", job->brick->endpoint, strerror(-job->r));
+				r = -EIO;
+			}
 		}
 	}
 	if (jobs != few)

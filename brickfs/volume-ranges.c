@@ -26,6 +26,23 @@ static size_t position(const struct vol_ranges *ranges, uint64_t block)
 	return low;
 }
 
+int vol_ranges_reserve(struct vol_ranges *ranges, size_t more)
+{
+	size_t room = ranges->room ? ranges->room : 16;
+	struct vol_range *range;
+
+	while (room < ranges->n + more)
+		room *= 2;
+	if (room == ranges->room)
+		return 0;
+	range = realloc(ranges->range, room * sizeof(*range));
+	if (!range)
+		return -ENOMEM;
+	ranges->range = range;
+	ranges->room = room;
+	return 0;
+}
+
 int vol_ranges_add(struct vol_ranges *ranges, uint64_t block, uint32_t low, uint32_t high)
 {
 	size_t i = position(ranges, block);
@@ -39,15 +56,8 @@ int vol_ranges_add(struct vol_ranges *ranges, uint64_t block, uint32_t low, uint
 			r->high = high;
 		return 0;
 	}
-	if (ranges->n == ranges->room) {
-		size_t room = ranges->room ? ranges->room * 2 : 16;
-		struct vol_range *more = realloc(ranges->range, room * sizeof(*more));
-
-		if (!more)
-			return -ENOMEM;
-		ranges->range = more;
-		ranges->room = room;
-	}
+	if (vol_ranges_reserve(ranges, 1))
+		return -ENOMEM;
 	memmove(&ranges->range[i + 1], &ranges->range[i], (ranges->n - i) * sizeof(*ranges->range));
 	ranges->range[i] = (struct vol_range){ .block = block, .low = low, .high = high };
 	ranges->n++;

@@ -26,6 +26,31 @@ for i in $(seq 1 "$(sized 30 6)"); do
 	umount "$M" || fail "umount $i"
 done
 
+# Unmounted as soon as it is there, before brickfs has asked for the root itself: that is no failure of the mount.
+mkdir "$T/quick"
+cat >"$T/quick.py" <<'END'
+import ctypes, os, sys, time
+umount2 = ctypes.CDLL(None).umount2
+try:                                # to be quicker than brickfs
+    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+except OSError:
+    pass
+open(sys.argv[2], "w").close()
+end = time.monotonic() + 60
+while umount2(sys.argv[1].encode(), 0):
+    if time.monotonic() > end:
+        sys.exit("it was never mounted")
+END
+for i in $(seq 1 "$(sized 10 2)"); do
+	rm -f "$T/quick.ready"
+	python3 "$T/quick.py" "$T/quick" "$T/quick.ready" &
+	unmounter=$!
+	soon 60 [ -e "$T/quick.ready" ] || fail "python3 does not start"
+	brickfs "$EP" "$T/quick" -f >>"$T/log/brickfs-quick" 2>&1 ||
+		fail "brickfs ended with an error, though it was mounted and unmounted: $(tail -n 5 "$T/log/brickfs-quick")"
+	wait $unmounter || fail "what was to be unmounted at once"
+done
+
 # umount(8) comes back when the daemon is done, not when the kernel is: by its helper. A brick that is stopped shows it.
 mount8 || fail "mount"
 echo late >"$M/late"

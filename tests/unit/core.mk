@@ -113,3 +113,12 @@ tests_unit_test_blame_SOURCES = tests/unit/test_blame.c
 tests_unit_test_blame_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs $(CHECK_CFLAGS)
 tests_unit_test_blame_LDADD = tests/unit/libsimfs.la tests/crash/libsim.la brickfs/libcore.la $(CHECK_LIBS)
 TESTS += tests/unit/test_blame
+
+# Every allocation of what is linked in, the core's, can be made to fail.
+check_PROGRAMS += tests/unit/test_nomem
+tests_unit_test_nomem_SOURCES = tests/unit/test_nomem.c
+tests_unit_test_nomem_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs $(CHECK_CFLAGS)
+tests_unit_test_nomem_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=strdup,--wrap=free \
+	-Wl,--wrap=mmap,--wrap=vasprintf,--wrap=asprintf,--wrap=open_memstream
+tests_unit_test_nomem_LDADD = tests/unit/libsimfs.la tests/crash/libsim.la brickfs/libcore.la $(CHECK_LIBS)
+TESTS += tests/unit/test_nomem

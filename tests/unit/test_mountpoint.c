@@ -112,6 +112,11 @@ START_TEST(test_paths)
 	ck_assert(device == st.st_dev);
 	ck_assert_uint_ge(mountpoint_count(device), 1);
 	ck_assert_uint_eq(mountpoint_count(device_of_test()), 0);
+	ck_assert_int_eq(mountpoint_ask_for("/proc", device), 0);
+	ck_assert_int_eq(mountpoint_ask_for("/", device), -EXDEV);
+	ck_assert_int_eq(mountpoint_ask_for("/nowhere/at/all", device), -ENOENT);
+	ck_assert_int_eq(mountpoint_ask_for("/proc", device_of_test()), -ENODEV);
+	ck_assert_int_eq(mountpoint_ask_for("/nowhere/at/all", device_of_test()), -ENODEV);
 }
 END_TEST
 
