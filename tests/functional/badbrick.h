@@ -46,7 +46,7 @@ const struct bad_case *bad_case_find(unsigned number, bool local, uint64_t seed)
 /*
  * "NAME PHASE once|always SECONDS WORDS": SECONDS is the timeo= to mount with; WORDS, joined by commas, or "-": refused (the program of this
  * phase must fail), survives (no error may be seen), writes (what is on the brick may be spoiled), content (so may what is read of
- * a file), quiet (no error needs to name the brick), damaged (a mount says so, or is refused), leaks (mkfs may leave what the next mount frees), slow (it comes early).
+ * a file), quiet (no error needs to name the brick), damaged (a mount says that something is, or is refused), leaks (mkfs may leave what the next mount frees), slow (it comes early).
  */
 void bad_case_print(const struct bad_case *bad);
 /* With one lock around it: true if something was altered. */
