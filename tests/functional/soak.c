@@ -257,6 +257,8 @@ static int cut(int pid, const char *which)
 		if (taken >= 0)
 			sockets[n++] = taken;
 	}
+	if (dir)
+		closedir(dir);
 	if (!n) {
 		fprintf(stderr, "soak: process %d has no connections that could be cut\n", pid);
 		return 1;
