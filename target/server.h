@@ -8,7 +8,8 @@
  * server_delete().  Each connection has a thread (lane.c), which reads messages
  * and carries out what is quick; what may take long goes to the workers.
  *
- * Lock order: server.lock, then session.lock, then lane.lock.  None is held over
+ * Lock order: server.lock, then session.lock, then lane.lock; the workers' and the
+ * refusals' own come last, and peers has none: server.lock covers it.  None is held over
  * slow work (the store, a socket that may block).  server.changed is signalled
  * whenever a block stops being busy, a map goes, or a session ends: these
  * moments are rare, so one condition serves all who wait.  Whoever waits on it

@@ -12,7 +12,7 @@ start_brick b1 128M --hello-timeout 3 --max-maps 8 --max-requests 32
 chmod 666 "$T/b1.sock" # the hostile ones are users of their own
 pid=${brick_pid[b1]}
 # Sanitizers keep memory that was freed, to find who uses it.
-bound=$([ -n "$(grep -m 1 -E 'lib[at]san' "/proc/$pid/maps")" ] && echo 3072 || echo 384)
+bound=$(grep -qE 'lib[at]san' "/proc/$pid/maps" && echo 3072 || echo 384)
 
 fds() {
 	find "/proc/$pid/fd" -mindepth 1 -maxdepth 1 2>/dev/null | wc -l
