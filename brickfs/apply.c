@@ -24,12 +24,12 @@ static struct inode *get(struct fs *fs, uint64_t ino)
 }
 
 /*
- * Positions count up by one with each name: what is passed over was given in records that are lost. Of a directory that is not known
- * from before nothing can be said, and a checkpoint leaves out what was removed.
+ * Positions count up by one with each name: what is passed over by a record behind damage was given in records that are lost. Of a
+ * directory that is not known from before nothing can be said, and a checkpoint leaves out what was removed.
  */
-static void pass_cookies(struct inode *dir, uint64_t next, bool head)
+static void pass_cookies(const struct fs *fs, struct inode *dir, uint64_t next, bool head)
 {
-	if (head && dir->known && next > dir->dir->next_cookie)
+	if (head && fs->records_lost && dir->known && next > dir->dir->next_cookie)
 		dir->dir->unseen += next - dir->dir->next_cookie;
 }
 
@@ -42,7 +42,7 @@ static int apply_inode(struct fs *fs, const struct fmt_inode *r, bool head)
 	if (!i || (S_ISDIR(r->mode) && ns_make_dir(i)))
 		return -ENOMEM;
 	if (i->dir)
-		pass_cookies(i, r->next_cookie, head);
+		pass_cookies(fs, i, r->next_cookie, head);
 	i->known = true;
 	if (fs->options.check)
 		i->batch = fs->log.applying;
@@ -79,9 +79,9 @@ static int apply_inode(struct fs *fs, const struct fmt_inode *r, bool head)
 	return 0;
 }
 
-static void touch_dir(struct inode *dir, uint64_t cookie, const struct timespec *time, bool head)
+static void touch_dir(const struct fs *fs, struct inode *dir, uint64_t cookie, const struct timespec *time, bool head)
 {
-	pass_cookies(dir, cookie, head);
+	pass_cookies(fs, dir, cookie, head);
 	if (dir->dir->next_cookie <= cookie)
 		dir->dir->next_cookie = cookie + 1;
 	if (head)
@@ -104,9 +104,9 @@ static int apply_dentry(struct fs *fs, const struct fmt_dentry *r, bool head)
 		return -ENOMEM;
 	d->cookie = r->cookie;
 	d->time = r->time;
-	pass_cookies(dir, r->cookie, head);
+	pass_cookies(fs, dir, r->cookie, head);
 	ns_add_dentry(fs, d, false);
-	touch_dir(dir, r->cookie, &r->time, head);
+	touch_dir(fs, dir, r->cookie, &r->time, head);
 	return 0;
 }
 
@@ -140,7 +140,7 @@ int apply_record(struct fs *fs, const struct fmt_record *r, bool head)
 			ns_remove_dentry(fs, d);
 		else if (head && i->dir->unseen && r->dentry_gone.cookie < i->dir->next_cookie)
 			i->dir->unseen--;	/* it was one of those, and is gone */
-		touch_dir(i, r->dentry_gone.cookie, &r->dentry_gone.time, head);
+		touch_dir(fs, i, r->dentry_gone.cookie, &r->dentry_gone.time, head);
 		return 0;
 	case FMT_XATTR:
 		i = get(fs, r->xattr.ino);

@@ -423,7 +423,7 @@ static int map_missing(struct vol_brick *b, struct vol_map **maps, size_t n)
 			error = BRICK_FULL;
 		else if (!r)
 			error = vol_brick_error(error);
-		maps[i]->refused = refused || (!r && error != BRICK_FULL);
+		maps[i]->refused = refused || (!r && error && error != BRICK_FULL);
 		map_done(b, maps[i], &handles[i], error);
 	}
 	pthread_cond_broadcast(&b->cond);

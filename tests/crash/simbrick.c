@@ -4,6 +4,7 @@
  * calls are in simbackend.c, the content in simstate.c.
  */
 #include <errno.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -30,6 +31,9 @@ static struct sim *sim_with(struct sim_state *state)
 
 struct sim *sim_new(void)
 {
+	/* Blocks come and go by the thousand: not a mapping, and its page faults, for each of them. */
+	mallopt(M_MMAP_THRESHOLD, 1 << 30);
+	mallopt(M_TRIM_THRESHOLD, 1 << 30);
 	return sim_with(state_new());
 }
 

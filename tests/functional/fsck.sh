@@ -224,6 +224,21 @@ fsck.brickfs -n -y "$EP" 2>/dev/null
 fsck.brickfs -C77 "$EP" 2>/dev/null
 [ $? = 16 ] || fail "-C77 is no wrong usage"
 
+# ---- fsck(8) finds it by a line in fstab
+mkdir "$T/sbin"
+ln -s "$(command -v fsck.brickfs)" "$T/sbin/fsck.fuse.brickfs"
+echo "$EP $M fuse.brickfs noauto 0 2" >"$T/fstab"
+system_fsck() {
+	env PATH="$T/sbin:$PATH" FSTAB_FILE="$T/fstab" fsck "$@" >"$T/words" 2>&1
+}
+system_fsck "$M" -- -n || fail "fsck $M: $(cat "$T/words")"
+tell 'clean'
+system_fsck -A || fail "fsck -A: $(cat "$T/words")"
+tell 'clean'
+"$damage" unreachable 11 "$EP" >/dev/null || fail "damage unreachable"
+system_fsck "$M" -- -p
+[ $? = 1 ] || fail "fsck $M -- -p: $(cat "$T/words")"
+
 # ---- in use: refused, repair or not
 mount_fs
 refused 'in use|mounted|holds|busy' fsck.brickfs -y "$EP"

@@ -78,18 +78,23 @@ int sim_mount_repair(struct sim *sim, struct fs **fs)
 char *sim_fsck(struct sim *sim, const char *what)
 {
 	struct fs_check_result result;
-	static struct sim_problems told;
 	struct fs *fs;
-	char *before, *after;
-	int r = sim_mount_repair(sim, &fs);
 
-	if (r) {
+	if (sim_mount_repair(sim, &fs)) {
 		ck_assert_msg(fs_error_text()[0], "%s: refused without a word", what);
 		return NULL;
 	}
 	ck_assert_int_eq(fs_check(fs, &result), 0);
+	return sim_fsck_checked(sim, fs, result, fs_dump(fs), what);
+}
+
+char *sim_fsck_checked(struct sim *sim, struct fs *fs, struct fs_check_result result, char *before, const char *what)
+{
+	static struct sim_problems told;
+	char *after;
+	int r;
+
 	told = sim_problems;
-	before = fs_dump(fs);
 	ck_assert_ptr_nonnull(before);
 	if (result.problems > result.repairable) {
 		r = fs_repair(fs);

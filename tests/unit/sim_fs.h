@@ -45,6 +45,8 @@ char *sim_clean_dump(struct sim *sim);
  * afterwards, malloc'ed; NULL: refused, with fs_error_text(). sim_told() is of the first check.
  */
 char *sim_fsck(struct sim *sim, const char *what);
+/* The same from there on where fs_check() has answered: fs is of sim_mount_repair(), before its dump, which is freed. */
+char *sim_fsck_checked(struct sim *sim, struct fs *fs, struct fs_check_result result, char *before, const char *what);
 /* The first half only: 0 with *fs to be repaired or unmounted, all answered with yes. */
 int sim_mount_repair(struct sim *sim, struct fs **fs);
 /* With it, problems of codes that are not safe are answered with no. */
