@@ -23,9 +23,15 @@ static void uuid_text(const uint8_t uuid[16], char text[37])
 }
 
 /* At mkfs, who has no ears, it is in the error's text. */
-static void told(void *arg, const char *text)
+static void told(void *arg, bool latched, const char *text)
 {
-	fs_say(arg, "brick", "%s", text);
+	struct fs *fs = arg;
+
+	/* Whether or not somebody changes something later, and meets it. */
+	if (latched && fs->threads && !fs->readonly)
+		fs_say(fs, "read-only", "%s; the filesystem is read-only from now on", text);
+	else
+		fs_say(fs, "brick", "%s", text);
 }
 
 int fs_new(struct fs **fsp, const struct fs_options *options)

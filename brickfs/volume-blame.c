@@ -29,10 +29,10 @@ const char *vol_blamed(int error)
 	return *blamed ? blamed : strerror(-error);
 }
 
-void vol_tell(struct volume *vol, const char *text)
+void vol_tell(struct volume *vol, bool latched, const char *text)
 {
 	if (vol->tell)
-		vol->tell(vol->tell_arg, text);
+		vol->tell(vol->tell_arg, latched, text);
 }
 
 static bool may_tell(struct vol_brick *b, unsigned *silent)
@@ -67,7 +67,7 @@ int vol_blame(struct vol_brick *b, int error, const char *reason, const char *fo
 	if (may_tell(b, &silent)) {
 		if (silent)
 			snprintf(text + strlen(text), sizeof(text) - strlen(text), " (and %u times before that were not told)", silent);
-		vol_tell(b->vol, text);
+		vol_tell(b->vol, false, text);
 	}
 	return error == -ENOMEM ? error : -EIO;
 }

@@ -109,7 +109,7 @@ struct volume {
 	unsigned want_lanes, want_maps, timeo_ms;
 	uint64_t private_addr;
 	char *name;
-	void (*tell)(void *arg, const char *text);
+	void (*tell)(void *arg, bool latched, const char *text);
 	void *tell_arg;
 
 	struct vol_brick *brick[VOL_BRICKS_MAX];
@@ -165,7 +165,7 @@ int vol_blame(struct vol_brick *b, int error, const char *reason, const char *fo
 /* What this thread has blamed a brick for since it began, or the error's name. */
 void vol_blame_begin(void);
 const char *vol_blamed(int error);
-void vol_tell(struct volume *vol, const char *text);
+void vol_tell(struct volume *vol, bool latched, const char *text);
 
 /* volume-buffers.c */
 /* With every lane held: another session, which gets to know the buffers, or none (NULL: before the old one is closed). */

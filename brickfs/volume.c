@@ -82,7 +82,7 @@ void vol_latch(struct volume *vol, int error, const char *format, ...)
 	vsnprintf(text, sizeof(text), format, ap);
 	va_end(ap);
 	if (latch(vol, error, text))
-		vol_tell(vol, text);
+		vol_tell(vol, true, text);
 }
 
 /* Whoever calls this tells people himself. */

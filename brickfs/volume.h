@@ -47,7 +47,7 @@ struct vol_options {
 	 * Told, as a sentence that names the brick, what a brick refused that it should not have, and why the volume latched; by the
 	 * thread that met it, which may have locks of the volume.  May be NULL.
 	 */
-	void (*tell)(void *arg, const char *text);
+	void (*tell)(void *arg, bool latched, const char *text);
 	void *tell_arg;
 };
 

@@ -17,8 +17,11 @@
 static char told[64][256];
 static unsigned tells;
 
-static void tell(void *arg, const char *text)
+static unsigned latches;
+
+static void tell(void *arg, bool latched, const char *text)
 {
+	latches += latched;
 	ck_assert_ptr_eq(arg, told);
 	snprintf(told[tells++ % 64], sizeof(told[0]), "%s", text);
 }
@@ -124,7 +127,7 @@ static void setup(void)
 	backend.submit = bad_submit;
 	backend.drain = bad_drain;
 	map_status = io_status = alloc_status = release_result = persist_status = 0;
-	bad_ios = tells = 0;
+	bad_ios = tells = latches = 0;
 	sim = sim_new();
 	options.backend_context = sim;
 	ck_assert_int_eq(vol_new(&vol, &options), 0);
@@ -239,6 +242,7 @@ START_TEST(persist_refused)
 	ck_assert(strstr(vol_text(vol), "sim:1") && !strstr(vol_text(vol), "sim:0"));
 	/* The refusal, and that it is the end. */
 	blamed(1, 2, "sim:1", "");
+	ck_assert_uint_eq(latches, 1);
 	ck_assert_int_eq(vol_persist(vol), -EIO);
 	ck_assert_int_eq(vol_commit(vol, &commit, 1), -EIO);
 	ck_assert_int_eq(io(ADDR(4), true), -EIO);
@@ -246,6 +250,7 @@ START_TEST(persist_refused)
 	persist_status = 0;
 	ck_assert_int_eq(vol_persist(vol), -EIO);
 	ck_assert_int_eq(io(ADDR(4), false), 0);
+	ck_assert_uint_eq(latches, 1);
 }
 END_TEST
 
