@@ -400,6 +400,12 @@ void rebuild_note(const struct fs *fs, struct fmt_segment *segment);	/* the file
 /* ---- mount.c: an empty struct fs over a volume */
 int fs_new(struct fs **fs, const struct fs_options *options);
 void fs_delete(struct fs *fs);
-int fs_super_write(struct fs *fs);	/* the next copy of fs->super on every brick, durable */
+/* ---- super.c: the superblocks of all bricks */
+/* The bricks that were named and those that they name, all locked, in fs->super the newest, *epoch the highest. */
+int super_attach(struct fs *fs, uint64_t *epoch);
+int super_write(struct fs *fs);	/* the next copy of fs->super on every brick, durable */
+int super_fence(void *arg, const uint8_t uuid[16], const void *page0, const void *page1);	/* for vol_set_fence(), arg: the fs */
+int super_brick(struct fs *fs, const uint8_t uuid[16]);	/* the number of that brick, or -1 */
+bool super_given_up(const struct fs *fs, const uint8_t uuid[16]);	/* fsck was told that it is gone for good */
 
 #endif

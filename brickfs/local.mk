@@ -16,7 +16,7 @@ brickfs_libcore_la_SOURCES = \
 	brickfs/replay.c brickfs/apply.c brickfs/settle.c \
 	brickfs/lostfound.c brickfs/repair.c brickfs/compare.c brickfs/stale.c brickfs/adrift.c brickfs/rebuild.c \
 	brickfs/checkpoint.c \
-	brickfs/mount.c brickfs/shutdown.c brickfs/make.c brickfs/check.c brickfs/dump.c
+	brickfs/mount.c brickfs/super.c brickfs/shutdown.c brickfs/make.c brickfs/check.c brickfs/dump.c
 brickfs_libcore_la_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs $(XXHASH_CFLAGS)
 brickfs_libcore_la_LIBADD = common/libbrick.la $(XXHASH_LIBS)
 

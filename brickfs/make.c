@@ -166,10 +166,10 @@ static int make(struct fs *fs, const struct fs_make_options *options)
 		fs->super.end_segment = fs->log.segment;
 		fs->super.end_offset = fs->log.offset;
 		fs->super.end_batch = fs->log.durable;
-		r = fs_super_write(fs);
+		r = super_write(fs);
 	}
 	if (!r)		/* both copies */
-		r = fs_super_write(fs);
+		r = super_write(fs);
 	return r ? fs_set_error(r, "%s: %s", strerror(-r), vol_text(fs->vol)) : 0;
 refused:
 	/* Nothing is changed by a refusal. */

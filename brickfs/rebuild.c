@@ -16,14 +16,6 @@
 /* Mounts that raised the epoch and came to no log segment: their epochs must not come again, for one of them may still be about. */
 #define EPOCH_GAP (1ull << 20)
 
-static bool is_lost(const struct fs *fs, const uint8_t uuid[16])
-{
-	for (size_t k = 0; k < fs->options.lost_count; k++)
-		if (!memcmp(fs->options.lost[k], uuid, 16))
-			return true;
-	return false;
-}
-
 void rebuild_note(const struct fs *fs, struct fmt_segment *segment)
 {
 	const struct fmt_super *s = &fs->super;
@@ -33,7 +25,7 @@ void rebuild_note(const struct fs *fs, struct fmt_segment *segment)
 	segment->brick_count = 0;
 	/* Those that are given up in this repair are no bricks of what it writes. */
 	for (uint32_t k = 0; k < s->brick_count; k++)
-		if (!is_lost(fs, s->brick[k].uuid))
+		if (!super_given_up(fs, s->brick[k].uuid))
 			memcpy(uuid[segment->brick_count++], s->brick[k].uuid, 16);
 	segment->bricks = fmt_brick_set(uuid, segment->brick_count);
 	segment->created = s->created;

@@ -263,15 +263,7 @@ static int begin(struct fs *fs)
 		s->repair_file = fs->next[FMT_MARK_FILE];
 	if (!s->repair_log)
 		s->repair_log = fs->next[FMT_MARK_LOG];
-	return fs_super_write(fs);
-}
-
-static bool listed(const struct fs *fs, const uint8_t uuid[16])
-{
-	for (size_t k = 0; k < fs->options.lost_count; k++)
-		if (!memcmp(fs->options.lost[k], uuid, 16))
-			return true;
-	return false;
+	return super_write(fs);
 }
 
 /* Both copies, on every brick; those that are lost are no bricks of this filesystem any more. */
@@ -282,7 +274,7 @@ static int finish(struct fs *fs)
 	int r;
 
 	for (uint32_t k = 0; k < s->brick_count; k++)
-		if (!listed(fs, s->brick[k].uuid))
+		if (!super_given_up(fs, s->brick[k].uuid))
 			s->brick[n++] = s->brick[k];
 	memset(&s->brick[n], 0, (s->brick_count - n) * sizeof(s->brick[0]));
 	s->brick_count = n;
@@ -291,8 +283,8 @@ static int finish(struct fs *fs)
 	s->end_segment = fs->log.segment;
 	s->end_offset = fs->log.offset;
 	s->end_batch = fs->log.durable;
-	r = fs_super_write(fs);
-	return r ? r : fs_super_write(fs);
+	r = super_write(fs);
+	return r ? r : super_write(fs);
 }
 
 static int free_leaks(struct fs *fs)
