@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../unit/check_run.h"
 #include "oracle-impl.h"
 
 #define A 10	/* inode numbers */
@@ -331,8 +332,6 @@ int main(void)
 {
 	Suite *suite = suite_create("oracle");
 	TCase *t = tcase_create("allowed");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_test(t, prefix);
@@ -345,9 +344,5 @@ int main(void)
 	tcase_add_test(t, failed_write);
 	tcase_add_test(t, whose);
 	suite_add_tcase(suite, t);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return check_run(suite);
 }

@@ -12,9 +12,14 @@ tests_unit_test_endpoint_LDADD = common/libcommon.la $(CHECK_LIBS)
 
 check_PROGRAMS += tests/unit/test_libbrick
 TESTS += tests/unit/test_libbrick
-tests_unit_test_libbrick_SOURCES = tests/unit/test_libbrick.c tests/unit/fake_brick.h tests/unit/fake_brick.c
+tests_unit_test_libbrick_SOURCES = tests/unit/test_libbrick.c tests/unit/libbrick_lane.h tests/unit/fake_brick.h tests/unit/fake_brick.c
 tests_unit_test_libbrick_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_test_libbrick_LDADD = common/libbrick.la common/libcommon.la $(CHECK_LIBS)
+check_PROGRAMS += tests/unit/test_libbrick_faults
+TESTS += tests/unit/test_libbrick_faults
+tests_unit_test_libbrick_faults_SOURCES = tests/unit/test_libbrick_faults.c tests/unit/libbrick_lane.h tests/unit/fake_brick.h tests/unit/fake_brick.c
+tests_unit_test_libbrick_faults_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_unit_test_libbrick_faults_LDADD = common/libbrick.la common/libcommon.la $(CHECK_LIBS)
 
 # What libbrick does not export is compiled into its test.
 check_PROGRAMS += tests/unit/test_stream

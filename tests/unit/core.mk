@@ -1,9 +1,14 @@
 # The volume, over simulated bricks.
 check_PROGRAMS += tests/unit/test_volume
 TESTS += tests/unit/test_volume
-tests_unit_test_volume_SOURCES = tests/unit/test_volume.c
+tests_unit_test_volume_SOURCES = tests/unit/test_volume.c tests/unit/sim_volume.h
 tests_unit_test_volume_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs -I$(top_srcdir)/tests/crash $(CHECK_CFLAGS)
 tests_unit_test_volume_LDADD = brickfs/libcore.la tests/crash/libsim.la $(CHECK_LIBS)
+check_PROGRAMS += tests/unit/test_volume_away
+TESTS += tests/unit/test_volume_away
+tests_unit_test_volume_away_SOURCES = tests/unit/test_volume_away.c tests/unit/sim_volume.h
+tests_unit_test_volume_away_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs -I$(top_srcdir)/tests/crash $(CHECK_CFLAGS)
+tests_unit_test_volume_away_LDADD = brickfs/libcore.la tests/crash/libsim.la $(CHECK_LIBS)
 check_PROGRAMS += tests/unit/test_volume_hostile
 TESTS += tests/unit/test_volume_hostile
 tests_unit_test_volume_hostile_SOURCES = tests/unit/test_volume_hostile.c
@@ -116,7 +121,7 @@ TESTS += tests/unit/test_blame
 
 # Every allocation of what is linked in, the core's, can be made to fail.
 check_PROGRAMS += tests/unit/test_nomem
-tests_unit_test_nomem_SOURCES = tests/unit/test_nomem.c
+tests_unit_test_nomem_SOURCES = tests/unit/test_nomem.c tests/unit/fail_memory.h
 tests_unit_test_nomem_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/brickfs $(CHECK_CFLAGS)
 tests_unit_test_nomem_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=strdup,--wrap=free \
 	-Wl,--wrap=mmap,--wrap=vasprintf,--wrap=asprintf,--wrap=open_memstream

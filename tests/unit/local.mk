@@ -1,3 +1,6 @@
+# How each of them ends.
+EXTRA_DIST += tests/unit/check_run.h
+
 include tests/unit/common.mk
 include tests/unit/target.mk
 include tests/unit/core.mk

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "check_run.h"
 #include "sim_fs.h"
 
 static struct sim *sim;
@@ -347,8 +348,6 @@ int main(void)
 {
 	Suite *suite = suite_create("adrift");
 	TCase *tcase = tcase_create("adrift");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(tcase, 600);
 	tcase_add_test(tcase, test_blocks);
@@ -360,9 +359,5 @@ int main(void)
 	tcase_add_test(tcase, test_pages_given);
 	tcase_add_test(tcase, test_nothing);
 	suite_add_tcase(suite, tcase);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return check_run(suite);
 }

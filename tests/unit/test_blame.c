@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "check_run.h"
 #include "sim_fs.h"
 #include "volume.h"
 
@@ -296,8 +297,6 @@ int main(void)
 	Suite *suite = suite_create("blame");
 	TCase *tests = tcase_create("blame");
 	TCase *core = tcase_create("core");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_checked_fixture(tests, setup, teardown);
 	tcase_set_timeout(tests, 120);
@@ -311,9 +310,5 @@ int main(void)
 	tcase_set_timeout(core, 120);
 	tcase_add_test(core, lost_blocks);
 	suite_add_tcase(suite, core);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return check_run(suite);
 }

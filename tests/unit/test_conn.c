@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "check_run.h"
 #include "conn.h"
 #include "stats.h"
 
@@ -173,8 +174,6 @@ int main(void)
 {
 	Suite *suite = suite_create("conn");
 	TCase *stream = tcase_create("stream");
-	SRunner *runner = srunner_create(suite);
-	int failed;
 
 	tcase_add_checked_fixture(stream, start, end);
 	tcase_set_timeout(stream, 60);
@@ -183,8 +182,5 @@ int main(void)
 	tcase_add_test(stream, ends);
 	tcase_add_test(stream, full);
 	suite_add_tcase(suite, stream);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return check_run(suite);
 }

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "check_run.h"
 #include "core.h"
 #include "../crash/simbrick.h"
 
@@ -268,16 +269,10 @@ int main(void)
 {
 	Suite *suite = suite_create("core with threads");
 	TCase *tcase = tcase_create("threads");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(tcase, 300);
 	tcase_add_test(tcase, test_one_brick);
 	tcase_add_test(tcase, test_three_bricks_few_maps);
 	suite_add_tcase(suite, tcase);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return check_run(suite);
 }

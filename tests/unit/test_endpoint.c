@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "check_run.h"
 #include "endpoint.h"
 #include "report.h"
 
@@ -236,8 +237,6 @@ int main(void)
 {
 	Suite *suite = suite_create("endpoint");
 	TCase *tc = tcase_create("text");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_test(tc, test_endpoint_good);
 	tcase_add_test(tc, test_endpoint_bad);
@@ -247,9 +246,5 @@ int main(void)
 	tcase_add_test(tc, test_uuid);
 	tcase_add_test(tc, test_report);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return check_run(suite);
 }

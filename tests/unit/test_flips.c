@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "check_run.h"
 #include "intact.h"
 
 #define BATCHES 1024
@@ -413,17 +414,11 @@ int main(void)
 {
 	Suite *suite = suite_create("flips");
 	TCase *tcase = tcase_create("flips");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(tcase, 36000);
 	tcase_add_unchecked_fixture(tcase, make_images, drop_images);
 	tcase_add_test(tcase, test_flips);
 	tcase_add_test(tcase, test_signed);
 	suite_add_tcase(suite, tcase);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return check_run(suite);
 }

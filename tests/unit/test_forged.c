@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "check_run.h"
 #include "sim_fs.h"
 
 static struct sim *image;		/* one of everything, after a crash */
@@ -468,17 +469,11 @@ int main(void)
 {
 	Suite *suite = suite_create("forged records");
 	TCase *tcase = tcase_create("forged");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(tcase, 60);
 	tcase_add_unchecked_fixture(tcase, make_image, drop_image);
 	tcase_add_loop_test(tcase, test_forged, 0, sizeof(forged) / sizeof(forged[0]));
 	tcase_add_loop_test(tcase, test_sound, 0, sizeof(sound) / sizeof(sound[0]));
 	suite_add_tcase(suite, tcase);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return check_run(suite);
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "check_run.h"
 #include "format.h"
 
 static const struct timespec when = { -5, 999999999 };
@@ -282,8 +283,6 @@ int main(void)
 {
 	Suite *suite = suite_create("format");
 	TCase *tcase = tcase_create("format");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_test(tcase, test_records_both_ways);
 	tcase_add_test(tcase, test_records_cut);
@@ -293,9 +292,5 @@ int main(void)
 	tcase_add_test(tcase, test_segment);
 	tcase_add_test(tcase, test_super);
 	suite_add_tcase(suite, tcase);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return check_run(suite);
 }

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "check_run.h"
 #include "../damage/damage.h"
 #include "intact.h"
 
@@ -502,8 +503,6 @@ int main(void)
 {
 	Suite *suite = suite_create("fsck");
 	TCase *tcase = tcase_create("fsck");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(tcase, 3600);
 	tcase_add_unchecked_fixture(tcase, make_images, drop_images);
@@ -515,9 +514,5 @@ int main(void)
 	tcase_add_test(tcase, test_lost_brick);
 	tcase_add_test(tcase, test_no_room);
 	suite_add_tcase(suite, tcase);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return check_run(suite);
 }

@@ -6,6 +6,7 @@
 #include <check.h>
 #include <stdlib.h>
 
+#include "check_run.h"
 #include "session.h"
 
 #define BLOCK BRICK_BLOCK_SIZE
@@ -120,8 +121,6 @@ int main(void)
 {
 	Suite *suite = suite_create("handles");
 	TCase *tcase = tcase_create("handles");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_checked_fixture(tcase, set_up, tear_down);
 	tcase_add_test(tcase, test_known);
@@ -129,9 +128,5 @@ int main(void)
 	tcase_add_test(tcase, test_allowed);
 	tcase_add_test(tcase, test_none);
 	suite_add_tcase(suite, tcase);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return check_run(suite);
 }

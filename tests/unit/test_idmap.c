@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "check_run.h"
 #include "idmap.h"
 
 #define BASE (1ull << 42)	/* blocks are large numbers */
@@ -175,8 +176,6 @@ int main(void)
 {
 	Suite *suite = suite_create("idmap");
 	TCase *tcase = tcase_create("model");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_checked_fixture(tcase, setup, NULL);
 	tcase_set_timeout(tcase, 120);
@@ -185,9 +184,5 @@ int main(void)
 	tcase_add_test(tcase, orders);
 	tcase_add_loop_test(tcase, random_operations, 0, 8);
 	suite_add_tcase(suite, tcase);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_VERBOSE);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return check_run(suite);
 }

@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <time.h>
 
+#include "check_run.h"
 #include "pool_scratch.h"
 #include "raw_client.h"
 
@@ -318,8 +319,6 @@ int main(void)
 {
 	Suite *suite = suite_create("limits");
 	TCase *tc = tcase_create("limits");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(tc, 240);
 	tcase_add_test(tc, reasons);
@@ -328,9 +327,5 @@ int main(void)
 	tcase_add_test(tc, held_back);
 	tcase_add_test(tc, bursts);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return check_run(suite);
 }

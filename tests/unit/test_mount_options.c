@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "check_run.h"
 #include "mount-options.h"
 #include "report.h"
 
@@ -115,17 +116,11 @@ int main(void)
 {
 	Suite *suite = suite_create("mount-options");
 	TCase *tc = tcase_create("line");
-	SRunner *runner;
-	int failed;
 
 	report_init("brickfs", false, REPORT_NOTICE);
 	tcase_add_test(tc, test_mount_line);
 	tcase_add_test(tc, test_last_word_counts);
 	tcase_add_test(tc, test_refusals);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return check_run(suite);
 }

@@ -14,6 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "check_run.h"
 #include "mountpoint.h"
 
 /* A number that no mount has: anonymous devices have major 0. */
@@ -124,8 +125,6 @@ int main(void)
 {
 	Suite *suite = suite_create("mountpoint");
 	TCase *tc = tcase_create("run file");
-	SRunner *runner;
-	int failed;
 
 	if (geteuid()) {
 		puts("skipped: run me as root, for /run/brickfs");
@@ -134,9 +133,5 @@ int main(void)
 	tcase_add_test(tc, test_outcomes);
 	tcase_add_test(tc, test_paths);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return check_run(suite);
 }

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "check_run.h"
 #include "orders.h"
 
 static int set_size(struct fs *fs, uint64_t ino, uint64_t size)
@@ -673,8 +674,6 @@ int main(void)
 		{ "last address", test_last_address },
 	};
 	Suite *suite = suite_create("orders");
-	SRunner *runner;
-	int failed;
 
 	for (size_t k = 0; k < sizeof(tests) / sizeof(tests[0]); k++) {
 		TCase *tcase = tcase_create(tests[k].name);
@@ -683,9 +682,5 @@ int main(void)
 		tcase_add_test(tcase, tests[k].test);
 		suite_add_tcase(suite, tcase);
 	}
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_VERBOSE);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return check_run(suite);
 }

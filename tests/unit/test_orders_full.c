@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "check_run.h"
 #include "orders.h"
 
 /* ---- the log's own space */
@@ -337,8 +338,6 @@ int main(void)
 		{ "crowd on a full volume", test_crowd_on_a_full_volume },
 	};
 	Suite *suite = suite_create("orders when full");
-	SRunner *runner;
-	int failed;
 
 	for (size_t k = 0; k < sizeof(tests) / sizeof(tests[0]); k++) {
 		TCase *tcase = tcase_create(tests[k].name);
@@ -347,9 +346,5 @@ int main(void)
 		tcase_add_test(tcase, tests[k].test);
 		suite_add_tcase(suite, tcase);
 	}
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_VERBOSE);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return check_run(suite);
 }

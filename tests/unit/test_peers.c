@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "check_run.h"
 #include "peers.h"
 
 static struct peers peers;
@@ -317,8 +318,6 @@ int main(void)
 {
 	Suite *suite = suite_create("peers");
 	TCase *tc = tcase_create("peers");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(tc, 120);
 	tcase_add_test(tc, own_share);
@@ -330,9 +329,5 @@ int main(void)
 	tcase_add_test(tc, keys);
 	tcase_add_test(tc, play);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return check_run(suite);
 }

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "check_run.h"
 #include "sim_fs.h"
 
 static const char *const endpoints[] = { "sim:0", "sim:1", "sim:2", "sim:3" };
@@ -243,8 +244,6 @@ int main(void)
 {
 	Suite *suite = suite_create("rebuild");
 	TCase *tcase = tcase_create("rebuild");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(tcase, 600);
 	tcase_add_test(tcase, test_all);
@@ -252,9 +251,5 @@ int main(void)
 	tcase_add_test(tcase, test_lost);
 	tcase_add_test(tcase, test_foreign);
 	suite_add_tcase(suite, tcase);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return check_run(suite);
 }

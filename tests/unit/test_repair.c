@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "check_run.h"
 #include "sim_fs.h"
 
 enum { AFTER_CRASH, AFTER_UNMOUNT, AFTER_MOUNTS, AFTER_REPAIR, IMAGES };
@@ -401,8 +402,6 @@ int main(void)
 {
 	Suite *suite = suite_create("repair");
 	TCase *tcase = tcase_create("cut off"), *proofs = tcase_create("proofs");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(tcase, 900);
 	tcase_add_unchecked_fixture(tcase, make_images, drop_images);
@@ -413,9 +412,5 @@ int main(void)
 	tcase_add_test(proofs, test_batch_of_repair);
 	tcase_add_test(proofs, test_proofs);
 	suite_add_tcase(suite, proofs);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return check_run(suite);
 }

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "check_run.h"
 #include "sim_fs.h"
 
 #define BATCHES 1024
@@ -757,8 +758,6 @@ int main(void)
 {
 	Suite *suite = suite_create("replay");
 	TCase *tcase = tcase_create("damage");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(tcase, 300);
 	tcase_add_unchecked_fixture(tcase, make_images, drop_images);
@@ -779,9 +778,5 @@ int main(void)
 	tcase_add_test(tcase, test_lost);
 	tcase_add_test(tcase, test_lost_read);
 	suite_add_tcase(suite, tcase);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return check_run(suite);
 }

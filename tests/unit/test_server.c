@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <sys/random.h>
 
+#include "check_run.h"
 #include "pool_scratch.h"
 #include "raw_client.h"
 
@@ -686,8 +687,6 @@ int main(void)
 {
 	Suite *suite = suite_create("server");
 	TCase *rules = tcase_create("rules"), *plain = tcase_create("plain");
-	SRunner *runner = srunner_create(suite);
-	int failed;
 
 	tcase_add_checked_fixture(rules, start, stop);
 	tcase_set_timeout(rules, 120);
@@ -712,8 +711,5 @@ int main(void)
 	tcase_add_test(plain, histogram);
 	suite_add_tcase(suite, rules);
 	suite_add_tcase(suite, plain);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return check_run(suite);
 }

@@ -4,6 +4,7 @@
  * reaches a brick once it has returned, unmount included; that everything says EIO; and that nothing is acknowledged that
  * is not there after a power cut, while threads are at work.
  */
+#include "check_run.h"
 #include "sim_fs.h"
 
 #include <check.h>
@@ -344,8 +345,6 @@ int main(void)
 {
 	Suite *suite = suite_create("shutdown");
 	TCase *tcase = tcase_create("all");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(tcase, 300);
 	tcase_add_loop_test(tcase, each_flag, 0, 3);
@@ -353,9 +352,5 @@ int main(void)
 	tcase_add_test(tcase, brick_away);
 	tcase_add_test(tcase, held_files);
 	suite_add_tcase(suite, tcase);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return check_run(suite);
 }

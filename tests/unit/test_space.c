@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "check_run.h"
 #include "fs.h"
 #include "sim_fs.h"
 
@@ -622,8 +623,6 @@ int main(void)
 	const char *plays = getenv("BRICKFS_TEST_PLAYS");
 	Suite *suite = suite_create("space");
 	TCase *tcase = tcase_create("full"), *random = tcase_create("plays");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(tcase, 600);
 	tcase_set_timeout(random, 3600);
@@ -634,9 +633,5 @@ int main(void)
 	tcase_add_loop_test(random, test_play, 0, plays && *plays ? atoi(plays) : 8);
 	suite_add_tcase(suite, tcase);
 	suite_add_tcase(suite, random);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return check_run(suite);
 }

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "check_run.h"
 #include "brick.h"
 #include "stream.h"
 
@@ -208,8 +209,6 @@ int main(void)
 {
 	Suite *suite = suite_create("stream");
 	TCase *edges = tcase_create("edges");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(edges, 60);
 	tcase_add_test(edges, test_preamble_cut);
@@ -218,9 +217,5 @@ int main(void)
 	tcase_add_test(edges, test_last_words);
 	tcase_add_loop_test(edges, test_descriptors, 0, 3);
 	suite_add_tcase(suite, edges);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return check_run(suite);
 }

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/resource.h>
 
+#include "check_run.h"
 #include "simbrick.h"
 #include "volume.h"
 #include "volume-internal.h"
@@ -503,8 +504,6 @@ int main(void)
 {
 	Suite *suite = suite_create("volume, hostile bricks");
 	TCase *list = tcase_create("lists"), *answer = tcase_create("answers");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(list, 120);
 	tcase_add_loop_test(list, lists, 0, LIES);
@@ -517,9 +516,5 @@ int main(void)
 	tcase_add_test(answer, away_again_and_again);
 	tcase_add_test(answer, busy_for_nobody);
 	suite_add_tcase(suite, answer);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return check_run(suite);
 }

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "check_run.h"
 #include "core.h"
 #include "simbrick.h"
 #include "volume.h"
@@ -559,11 +560,5 @@ int main(void)
 	tcase_add_test(tcase, no_copy);
 	suite_add_tcase(suite, tcase);
 
-	SRunner *runner = srunner_create(suite);
-
-	srunner_run_all(runner, CK_ENV);
-	int failed = srunner_ntests_failed(runner);
-
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return check_run(suite);
 }

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "check_run.h"
 #include "worker.h"
 
 enum { A, B, C, D, CLIENTS };
@@ -244,8 +245,6 @@ int main(void)
 {
 	Suite *suite = suite_create("worker");
 	TCase *tc = tcase_create("worker");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(tc, 120);
 	tcase_add_test(tc, in_turn);
@@ -254,9 +253,5 @@ int main(void)
 	tcase_add_test(tc, taken_back);
 	tcase_add_test(tc, many);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return check_run(suite);
 }
