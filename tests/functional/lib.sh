@@ -215,7 +215,7 @@ make_fs() {
 
 # mount_fs [-n NAME] [-e ENDPOINTS] [OPTIONS]: brickfs in the foreground, its words in a file; its process is our child.
 mount_fs() {
-	local name=m ep=$EP dir log
+	local name=m ep=$EP dir log said
 	while [ $# -gt 0 ]; do
 		case $1 in
 		-n) name=$2 && shift 2 ;;
@@ -226,10 +226,13 @@ mount_fs() {
 	dir=$T/$name
 	log=$T/log/brickfs-$name
 	mkdir -p "$dir" 2>/dev/null
+	said=$(grep -c " mounted on $dir$" "$log" 2>/dev/null)
 	brickfs "$ep" "$dir" -f ${1:+-o "$1"} >>"$log" 2>&1 &
 	mount_pid[$name]=$!
+	# It looks at the directory before it says so; until then an unmount finds it busy.
 	mount_ready() {
-		! alive "${mount_pid[$name]}" || { mountpoint -q "$dir" && stat -f "$dir"; }
+		! alive "${mount_pid[$name]}" ||
+			{ [ "$(grep -c " mounted on $dir$" "$log")" -gt "${said:-0}" ] && mountpoint -q "$dir" && stat -f "$dir"; }
 	}
 	soon 90 mount_ready || fail "brickfs has not mounted $dir: $(tail -n 5 "$log")"
 	alive "${mount_pid[$name]}" || {
