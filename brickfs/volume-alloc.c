@@ -50,6 +50,8 @@ static int look_up(struct vol_brick *b, const uint64_t *addrs, size_t n, bool *t
 			continue;
 		}
 		vol_lane_put(lane);
+		if (r == -ENOMEM)	/* of the call: the memory is ours */
+			return r;
 		if (r)
 			return vol_blame(b, r, vol_reason(vol, r), "what became of an alloc or free cannot be found out");
 		there[i] = count && extent.start <= addrs[i] && (addrs[i] - extent.start) >> VOL_BLOCK_SHIFT < extent.count;
@@ -92,7 +94,9 @@ static int call(struct vol_brick *b, const uint64_t *addrs, size_t n, bool alloc
 			vol_lane_put(lane);
 			for (size_t i = 0; i < count && !r; i++)
 				status[where[i]] = vol_brick_error(answer[i]);
-			return r ? vol_blame(b, r, vol_reason(vol, r), "it refuses to %s blocks", alloc ? "allocate" : "free") : 0;
+			if (!r || r == -ENOMEM)
+				return r;
+			return vol_blame(b, r, vol_reason(vol, r), "it refuses to %s blocks", alloc ? "allocate" : "free");
 		}
 		unsigned index = lane->index;
 

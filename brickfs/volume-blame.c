@@ -5,6 +5,7 @@
  *
  * A status of a brick is its answer to our call, not the answer to what an application asked: that a block is busy or
  * not there means nothing to who reads a file, and would send people looking in the wrong place.  So it ends here as -EIO.
+ * So does its -ENOMEM: that memory is not ours, and what waits for ours to come back would try again what a brick refused.
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -69,5 +70,5 @@ int vol_blame(struct vol_brick *b, int error, const char *reason, const char *fo
 			snprintf(text + strlen(text), sizeof(text) - strlen(text), " (and %u times before that were not told)", silent);
 		vol_tell(b->vol, false, text);
 	}
-	return error == -ENOMEM ? error : -EIO;
+	return -EIO;
 }

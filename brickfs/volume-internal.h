@@ -159,7 +159,7 @@ int vol_usable(const struct vol_brick *b);
 /* volume-blame.c */
 /*
  * The brick refused something with that error: "brick ENDPOINT: FORMAT: REASON" (NULL: the error's own name) is said and told.  What
- * callers get for it: -ENOMEM, or -EIO.
+ * callers get for it: -EIO, for -ENOMEM, too.
  */
 int vol_blame(struct vol_brick *b, int error, const char *reason, const char *format, ...) __attribute__((format(printf, 4, 5)));
 /* What this thread has blamed a brick for since it began, or the error's name. */

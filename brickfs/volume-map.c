@@ -403,7 +403,7 @@ static int map_missing(struct vol_brick *b, struct vol_map **maps, size_t n)
 			if (vol_lost(status[i]))
 				r = status[i];
 		if (!vol_lost(r)) {
-			refused = r;
+			refused = r && r != -ENOMEM;	/* of the call: the memory is ours */
 			r = vol_brick_error(r);
 			break;
 		}
@@ -536,7 +536,7 @@ int vol_pin(struct vol_brick *b, struct vol_part *parts, size_t n)
 		if (!deadline)
 			deadline = vol_now_ms() + b->vol->timeo_ms;
 		if (vol_now_ms() >= deadline) {
-			return vol_blame(b, -ENOMEM, "other sessions have it all mapped", "it has no memory for a single block");
+			return vol_blame(b, -EIO, "other sessions have it all mapped", "it has no memory for a single block");
 		}
 		vol_sleep_ms(pause);
 		pause = pause < 64 ? pause * 2 : 100;
