@@ -185,7 +185,7 @@ START_TEST(test_foreign)
 	struct sim *sim = make(2, true), *other;
 	uint8_t bytes[256], header[FMT_SEGMENT_HEADER];
 	uint64_t addr;
-	char *dump;
+	char *dump, *again;
 
 	/* somebody else's, also where a superblock would be */
 	other = sim_new();
@@ -224,7 +224,9 @@ START_TEST(test_foreign)
 			fmt_put_segment(header, &s);
 			sim_poke(sim, b, addr, header, sizeof(header));
 		}
-	sim_same(dump_of(sim), dump, "old segments");
+	again = dump_of(sim);
+	sim_same(again, dump, "old segments");
+	free(again);
 	free(dump);
 	for (unsigned b = 0; b < 2; b++)
 		for (uint64_t from = fmt_addr(FMT_LOG, 0); sim_next(sim, b, from, &addr) && fmt_kind(addr) == FMT_LOG; from = addr + FMT_BLOCK) {
