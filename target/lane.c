@@ -426,15 +426,19 @@ static bool take_room(struct lane *lane)
 {
 	struct session *session = lane->session;
 	char text[SERVER_MORE_MAX];
-	const char *more = NULL;
+	const char *more;
 	bool closing;
 
 	pthread_mutex_lock(&session->lock);
-	if (session->requests >= lane->server->config.max_requests)
+	if (session->requests >= lane->server->config.max_requests) {
+		/* a log may block, and others want the session */
+		pthread_mutex_unlock(&session->lock);
 		more = server_refused(lane->server, WIRE_REFUSED_REQUESTS, text);
-	if (more)
-		report_info("%s: session %llu has as many requests under way as it may, and is not read from (--max-requests)%s",
-			    lane->peer.text, (unsigned long long)session->number, more);
+		if (more)
+			report_info("%s: session %llu has as many requests under way as it may, and is not read from "
+				    "(--max-requests)%s", lane->peer.text, (unsigned long long)session->number, more);
+		pthread_mutex_lock(&session->lock);
+	}
 	while (session->requests >= lane->server->config.max_requests && !atomic_load(&lane->closing)) {
 		uint64_t at = now_ns() + LANE_LOOK_NS;
 		struct timespec until = {.tv_sec = (time_t)(at / 1000000000u), .tv_nsec = (long)(at % 1000000000u)};

@@ -265,7 +265,7 @@ int session_hello(struct lane *lane, const struct wire_hello *hello, struct wire
 	struct server *server = lane->server;
 	struct session *session = lane->session;
 	bool flush = false;
-	int ret;
+	int ret, over;
 
 	if (hello->features & ~WIRE_FEATURES_KNOWN)
 		return -EINVAL;
@@ -274,16 +274,16 @@ int session_hello(struct lane *lane, const struct wire_hello *hello, struct wire
 		flush = can_flush(session);
 	pthread_mutex_lock(&server->lock);
 	if (!session->hello) {
-		ret = peers_admit(&server->peers, session->peer);
-		if (ret) {
-			too_many(lane, ret);
-		} else {
+		ret = over = peers_admit(&server->peers, session->peer);
+		if (!ret) {
 			ret = grants_admit(session, hello->maps);
 			if (ret)
 				peers_dismiss(&server->peers, session->peer);
 		}
 		if (ret) {
 			pthread_mutex_unlock(&server->lock);
+			if (over)
+				too_many(lane, over);
 			return ret;
 		}
 		session->flush = flush;
